@@ -1,4 +1,4 @@
-"""How much a start costs: CPU-seconds of `foretell --help` and of `import foretell`, whole processes, Python's own start included.
+"""How much a start costs: CPU-seconds of `foretell --help` and `import foretell`, Python's own start included.
 
 python bench/start.py
 """

@@ -74,7 +74,7 @@ def mean_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Replace each parameter's gradient by its mean over ranks, in one message; one without a gradient is left alone."""
+    """Replace each gradient by its mean over ranks, in one message; parameters without one are left alone."""
     if world_size() == 1:
         return
     import torch
@@ -88,7 +88,7 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 
 def threads_for_load() -> int:
-    """Threads to start with: OMP_NUM_THREADS if set, one on a busy machine, this rank's share of the cores on an idle one.
+    """Threads to start with: OMP_NUM_THREADS if set, one on a busy machine, a rank's share of the cores on an idle one.
 
     The choice is lopsided on purpose: two threads on two busy cores were measured at a twentieth of the speed of one,
     on idle cores at 1.5 times it. The number of threads changes the last bits of sums: keep it with the run, and resume
