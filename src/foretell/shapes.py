@@ -1,11 +1,11 @@
 """The legend of axes, and the check used at the seams.
 
-    B batch    T time (steps)    C channels    H W pixels
-    P tokens of one frame        D latent width
+B batch    T time (steps)    C channels    H W pixels
+P tokens of one frame        D latent width
 
-    frames   (B, T, C, H, W)     uint8 on disk as (T, H, W, C), float in the model
-    latents  (B, T, P, D)        P = 1 for pooled encoders
-    surprise (B, T)
+frames   (B, T, C, H, W)     uint8 on disk as (T, H, W, C), float in the model
+latents  (B, T, P, D)        P = 1 for pooled encoders
+surprise (B, T)
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from foretell.errors import ShapeError
 
 
 class HasShape(Protocol):
+    """Anything with a shape: numpy's arrays, torch's tensors."""
+
     @property
     def shape(self) -> tuple[int, ...]: ...
 
