@@ -106,12 +106,12 @@ def circles(root: Path, files: list[Path]) -> list[str]:
 
 
 def distributed_elsewhere(root: Path, files: list[Path]) -> list[str]:
-    return [
-        f"{module_name(path, root)} imports {name}"
-        for path in files
-        for name in imported_names(path, root)
-        if name.startswith("torch.distributed") and module_name(path, root) != "parallel"
-    ]
+    found = []
+    for path in (path for path in files if module_name(path, root) != "parallel"):
+        said = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+        said |= set(imported_names(path, root))
+        found += [f"{module_name(path, root)} says {name}" for name in said if name.startswith("torch.distributed")]
+    return found
 
 
 def vague_names(root: Path, files: list[Path]) -> list[str]:
@@ -249,8 +249,9 @@ faults: list[tuple[Check, str, str, str]] = [
         "def f():\n    import foretell.train.loop",
         "errors imports train.loop imports model.layers",
     ),
-    (distributed_elsewhere, "train/loop.py", "import torch.distributed as dist", "train.loop imports torch.dist"),
-    (distributed_elsewhere, "train/loop.py", "def f():\n    from torch import distributed", "train.loop imports"),
+    (distributed_elsewhere, "train/loop.py", "import torch.distributed as dist", "train.loop says torch.dist"),
+    (distributed_elsewhere, "train/loop.py", "def f():\n    from torch import distributed", "train.loop says"),
+    (distributed_elsewhere, "train/loop.py", "import torch\nx = torch.distributed.is_initialized()", "train.loop says"),
     (vague_names, "model/utils.py", "", "utils.py"),
     (vague_names, "common/layers.py", "", "common"),
     (undocumented, "model/heads.py", "x = 1", "heads.py has no docstring"),
