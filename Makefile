@@ -1,7 +1,7 @@
 # Both targets work on a fresh machine with Python 3.11 or newer: they build .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/pip install -qq --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test
 
@@ -17,6 +17,7 @@ test: .venv/ready
 
 # torch first and alone: nothing that comes after may choose another build of it.
 .venv/ready: pyproject.toml constraints.txt
+	@echo "Setting up .venv: about 1.5 GB, a minute or more"
 	$(PYTHON) -m venv .venv
 	$(PIP) torch
 	$(PIP) -e ".[dev]"
