@@ -42,12 +42,12 @@ class Resampler(Generic[Held]):
     def __init__(self, fps: float, paint: Callable[[Held], np.ndarray]) -> None:
         self.fps = fps
         self._paint = paint
-        self._held: Held | None = None
-        self._fresh = False  # whether the held frame is still to be painted
+        self._held: Held | None = None  # the newest source frame, until it is painted
+        self._painted: np.ndarray | None = None  # the newest painted one
         self._shown: np.ndarray | None = None  # room for the steps of a chunk
         self._room = STEPS_PER_CHUNK
         self._filled = 0
-        self._last: np.ndarray | None = None
+        self._last_seconds = 0.0
         self._next = 0  # the step that follows those shown
         self._seconds: list[float] = []
         self._steps: list[int] = []
@@ -73,29 +73,35 @@ class Resampler(Generic[Held]):
 
     def _take(self, seconds: float, frame: Held) -> Iterator[Chunk]:
         unseen = math.ceil(seconds * self.fps - TOLERANCE_STEPS)  # the first step that may show this frame
-        if self._held is not None:
+        if self._steps or self._next:
             yield from self._show_until(unseen)
-        self._held, self._fresh = frame, True
+        self._held = frame
+        following = seconds + (seconds - self._last_seconds)
+        if following * self.fps > unseen + TOLERANCE_STEPS:
+            self._paint_held()  # it will most likely be shown: cheaper now than when the next has left it cold
+        self._last_seconds = seconds
         self._seconds.append(seconds)
         self._steps.append(step_of(seconds, self.fps))
 
     def _show_until(self, step: int) -> Iterator[Chunk]:
-        assert self._held is not None
         while self._next < step:
             # Safe to close the chunk only here: every later source frame belongs to step `self._next` or after.
             if self._filled == self._room:
                 yield self._flush()
-            self._show(self._held)
+            self._show(self._paint_held())
             self._next += 1
 
-    def _show(self, held: Held) -> None:
-        if self._fresh or self._last is None:
-            self._last = self._paint(held)
-            self._fresh = False
+    def _paint_held(self) -> np.ndarray:
+        if self._held is not None:
+            self._painted, self._held = self._paint(self._held), None
+        assert self._painted is not None
+        return self._painted
+
+    def _show(self, pixels: np.ndarray) -> None:
         if self._shown is None:
-            self._room = max(1, min(STEPS_PER_CHUNK, BYTES_PER_CHUNK // self._last.nbytes))
-            self._shown = np.empty((self._room, *self._last.shape), np.uint8)
-        self._shown[self._filled] = self._last
+            self._room = max(1, min(STEPS_PER_CHUNK, BYTES_PER_CHUNK // pixels.nbytes))
+            self._shown = np.empty((self._room, *pixels.shape), np.uint8)
+        self._shown[self._filled] = pixels
         self._filled += 1
 
     def _flush(self) -> Chunk:
