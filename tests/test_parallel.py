@@ -37,9 +37,13 @@ def data() -> torch.Tensor:
     return torch.randn(12, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
+def part_of_mean(rank: int) -> torch.Tensor:
+    return torch.randn(4, 50, generator=torch.Generator().manual_seed(rank)) * 1000.0**rank
+
+
 def share(rank: int, folder: Path) -> None:
     """What one of two ranks does and finds: the mean of two tensors, and gradients from its half of the data."""
-    mean = parallel.mean_over_ranks((torch.full((2, 3), float(rank + 1)) / 3).requires_grad_())
+    mean = parallel.mean_over_ranks(part_of_mean(rank).requires_grad_())
     loss, found = gradients(data().chunk(2)[rank])
     torch.save(
         {
@@ -68,7 +72,7 @@ def test_two_ranks_find_the_gradient_of_one_process_on_all_the_data(tmp_path):
     zero, one = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert (zero["place"], one["place"]) == ((0, 2), (1, 2))
     assert torch.equal(zero["mean"], one["mean"])
-    torch.testing.assert_close(zero["mean"], torch.full((2, 3), 0.5))
+    torch.testing.assert_close(zero["mean"], (part_of_mean(0) + part_of_mean(1)) / 2)
 
     loss, expected = gradients(data())
     for found in (zero, one):
