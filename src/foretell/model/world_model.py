@@ -1,0 +1,68 @@
+"""The world model: an encoder and a predictor, and three things to ask of them: encode, predict, rollout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from foretell.data.clip import View
+from foretell.model.encoders import DenseConfig, EncoderConfig, build_encoder, latent_grid
+from foretell.model.predictors import PredictorConfig, RecurrentConfig, build_predictor
+from foretell.shapes import check_axes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything that is needed to build the model again."""
+
+    view: View = field(default_factory=View)
+    """How it looks at videos."""
+    encoder: EncoderConfig = field(default_factory=DenseConfig)
+    """From a frame to latents."""
+    predictor: PredictorConfig = field(default_factory=RecurrentConfig)
+    """From the latents so far to the next ones."""
+
+
+class Foretold(NamedTuple):
+    """One pass over a stretch of video. `memory` lets the next stretch go on where this one ended."""
+
+    latents: Tensor  # (B, T, P, D)
+    next: Tensor  # (B, T, P, D); [:, t] speaks of step t + 1
+    memories: Tensor  # the predictor's memory after every step
+
+
+class WorldModel(nn.Module):
+    """frames (B, T, C, H, W) uint8 -> latents (B, T, P, D) -> what comes next."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        view = config.view
+        self.config = config
+        self.grid = latent_grid(config.encoder, view.height, view.width)
+        self.encoder = build_encoder(config.encoder, view.height, view.width)
+        self.predictor = build_predictor(config.predictor, config.encoder.latent_width, self.grid)
+        self.to(memory_format=torch.channels_last)
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """frames uint8 (B, T, 3, H, W) -> latents (B, T, P, D). Raises ShapeError."""
+        check_axes(frames, f"B T 3 {self.config.view.height} {self.config.view.width}", "frames")
+        latents: Tensor = self.encoder(frames.float().mul_(4 / 255).sub_(2))
+        return latents
+
+    def predict(self, latents: Tensor) -> Foretold:
+        """latents (B, T, P, D) -> at every step the foretold next latents, knowing all steps up to it."""
+        check_axes(latents, f"B T {self.grid[0] * self.grid[1]} D", "latents")
+        said, memories = self.predictor.scan(latents)
+        return Foretold(latents, said, memories)
+
+    def rollouts(self, foretold: Foretold, starts: list[int], horizon: int) -> Tensor:
+        """From each of S steps, `horizon` steps ahead on its own words: (B, S, horizon, P, D)."""
+        said: Tensor = self.predictor.rollouts(foretold.latents, foretold.memories, starts, horizon)
+        return said
+
+    def rollout(self, latents: Tensor, horizon: int) -> Tensor:
+        """latents seen (B, T, P, D) -> the next `horizon` steps (B, horizon, P, D)."""
+        return self.rollouts(self.predict(latents), [latents.shape[1] - 1], horizon)[:, 0]

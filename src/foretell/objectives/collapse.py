@@ -1,0 +1,156 @@
+"""Is the model learning, or has it found a way out? Monitors on held-out clips, and alarms in plain words.
+
+Loss and per-dimension deviation look perfect in runs that are worthless; error over copy, rank and the deviation inside
+clips do not (the table in docs/how-it-works.md shows both).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from foretell.model.world_model import WorldModel
+from foretell.objectives.next_latent import drawn_tokens, pixel_motion
+from foretell.objectives.regularizers import SIGREG_FLOOR, sigreg, unit_directions
+
+HORIZONS = (1, 4, 8)
+TOKENS = 1024
+STARTS = 6
+
+
+class Alarm(NamedTuple):
+    """Something is wrong: its name, what was measured and what it means, and what to try."""
+
+    name: str
+    meaning: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.meaning}. Try: {self.remedy}."
+
+
+@torch.no_grad()
+def monitors(model: WorldModel, frames: Tensor) -> dict[str, float]:
+    """Numbers to watch, for held-out frames uint8 (B, T, 3, H, W) with T of 4 or more. Pure: no state, fixed draws.
+
+    error_over_copy_h, error_over_linear_h: squared error h steps ahead over that of repeating the last latent, and of
+    going on in a straight line. rank: effective rank, exp of the entropy of the singular values (of D). std_*: deviation
+    over frames, of the least, middle and largest dimension. std_within: the same inside clips, where the picture moves.
+    sigreg: the statistic over its value for true Gaussians. order: change in 1 step over change in many; near 1, time
+    has no order. motion: mean change of a pixel from step to step, in grey levels.
+    """
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.cat([model.encode(clip[None]) for clip in frames]).float()
+    values = _errors(model, latents)
+
+    motion = pixel_motion(frames, model.grid)
+    moving, spread = drawn_tokens(latents, motion, TOKENS, generator)
+    deviation = spread.std(0)
+    values |= {
+        "rank": effective_rank(spread),
+        "std_min": deviation.min().item(),
+        "std_median": deviation.median().item(),
+        "std_max": deviation.max().item(),
+        "std_within": moving.std(1).mean(0).median().item(),
+        "sigreg": sigreg(spread, unit_directions(512, spread.shape[1], generator)).item() * len(spread) / SIGREG_FLOOR,
+        "motion": motion.mean().item(),
+    }
+    return values
+
+
+def _errors(model: WorldModel, latents: Tensor) -> dict[str, float]:
+    steps = latents.shape[1]
+    horizons = [h for h in HORIZONS if h <= steps // 2]
+    starts = torch.linspace(max(1, steps // 4), steps - 1 - horizons[-1], STARTS).long().unique().tolist()
+    said = model.rollouts(model.predict(latents), starts, horizons[-1]).float()
+    now = latents[:, starts]
+    speed = now - latents[:, [s - 1 for s in starts]]
+    values, change = {}, {}
+    for h in horizons:
+        happened = latents[:, [s + h for s in starts]]
+        error = (said[:, :, h - 1] - happened).pow(2).mean().item()
+        change[h] = (now - happened).pow(2).mean().item()
+        straight = (now + h * speed - happened).pow(2).mean().item()
+        values[f"error_over_copy_{h}"] = error / max(change[h], 1e-12)
+        values[f"error_over_linear_{h}"] = error / max(straight, 1e-12)
+    values["order"] = change[1] / max(change[horizons[-1]], 1e-12)
+    return values
+
+
+def effective_rank(latents: Tensor) -> float:
+    """exp(entropy of the normalised singular values) of centred latents (N, D): 1 up to D (Roy and Vetterli 2007)."""
+    values = torch.linalg.svdvals((latents - latents.mean(0)).float())
+    share = values / values.sum().clamp_min(1e-12)
+    return math.exp(torch.special.entr(share).sum().item())
+
+
+def alarms(values: dict[str, float], latent_width: int, best_rank: float) -> list[Alarm]:
+    """What the monitors say is wrong, worst first; empty for a healthy run. `best_rank` is the best rank so far."""
+    longest = max(h for h in HORIZONS if f"error_over_copy_{h}" in values)
+    copy, linear = values[f"error_over_copy_{min(4, longest)}"], values[f"error_over_linear_{min(4, longest)}"]
+    checks = [
+        (
+            not all(math.isfinite(v) for v in values.values()),
+            Alarm("not finite", "a monitor is not a number", "a smaller --optim.peak, or --precision fp32"),
+        ),
+        (
+            values["motion"] < 0.05,
+            Alarm(
+                "static", f"pixels change by {values['motion']:.2f} grey levels a step: nothing moves in these clips",
+                "footage in which something happens, or a lower --fps",
+            ),
+        ),
+        (
+            values["order"] > 0.8,
+            Alarm(
+                "no order", f"one step changes latents {values['order']:.2f} times as much as {longest} steps do: "
+                "the order of frames tells nothing", "check that frames are in order, or a higher --fps",
+            ),
+        ),
+        (
+            copy > 0.8,
+            Alarm(
+                "slow features", f"error is {copy:.2f} of repeating the last latent: it foretells no more than a copy",
+                "more training, a larger --objective.within, or a smaller --optim.peak",
+            ),
+        ),
+        (
+            linear > 1.0,
+            Alarm(
+                "no dynamics", f"error is {linear:.2f} of going on in a straight line: motion was not learned",
+                "more training, or a larger --objective.rollout",
+            ),
+        ),
+        (
+            values["rank"] < 0.25 * latent_width,
+            Alarm(
+                "collapse", f"latents use {values['rank']:.1f} of {latent_width} dimensions",
+                "a larger --objective.isotropy",
+            ),
+        ),
+        (
+            values["rank"] < 0.8 * best_rank,
+            Alarm(
+                "rank falls", f"effective rank {values['rank']:.1f} fell from {best_rank:.1f}",
+                "a smaller --optim.peak, or a larger --objective.isotropy",
+            ),
+        ),
+        (
+            not (0.5 <= values["std_median"] <= 2),
+            Alarm(
+                "scale", f"latents deviate by {values['std_median']:.2f}, expected 0.5 to 2",
+                "keep the encoder's norm; a larger --objective.isotropy",
+            ),
+        ),
+        (
+            values["std_within"] < 0.1,
+            Alarm(
+                "frozen clips", f"inside a clip latents deviate by {values['std_within']:.2f} where the picture moves: "
+                "they say which clip it is and nothing else", "a larger --objective.within",
+            ),
+        ),
+    ]
+    return [alarm for wrong, alarm in checks if wrong]

@@ -1,0 +1,104 @@
+"""next_latent: foretell the next latents, one step and several, kept from collapse. One screen, the paper's lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from einops import rearrange, reduce
+from torch import Tensor
+
+from foretell.errors import ConfigError
+from foretell.model.world_model import WorldModel
+from foretell.objectives.regularizers import sigreg, unit_directions, variance_covariance, within_clip
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextLatentConfig:
+    """Weights of the named terms, and the few numbers behind them."""
+
+    next: float = 1.0
+    """Weight of the one-step error."""
+    rollout: float = 1.0
+    """Weight of the error of open-loop rollouts, mean over steps 2 .. horizon."""
+    isotropy: float = 20.0
+    """Weight of the term that keeps latents spread out: SIGReg / N (so 20 is lambda * N of arXiv 2603.19312)."""
+    within: float = 1.0
+    """Weight of the within-clip variance hinge, where the picture moves."""
+    regularizer: Literal["sigreg", "vcreg"] = "sigreg"
+    """SIGReg, or variance-covariance as the alternative (weights 1 and 0.04 inside, times `isotropy` / 20)."""
+    horizon: int = 4
+    """Steps of a training rollout."""
+    starts: int = 4
+    """Rollouts started in every clip."""
+    tokens: int = 2048
+    """Tokens that the regulariser sees in a step: half at random, half where the picture moves."""
+    directions: int = 64
+    """Random directions of SIGReg in a step."""
+    within_floor: float = 0.5
+    """Deviation over a clip that a moving token should reach."""
+
+    def __post_init__(self) -> None:
+        if self.horizon < 2 and self.rollout:
+            raise ConfigError(f"objective horizon: got {self.horizon}, expected 2 or more when rollout is weighed")
+
+
+class NextLatent:
+    """frames (B, T, 3, H, W) -> named loss terms. Drawn tokens, starts and directions are a function of (seed, step)."""
+
+    def __init__(self, config: NextLatentConfig) -> None:
+        self.config = config
+        self.weights = {"next": config.next, "rollout": config.rollout, "within": config.within}
+        self.weights[config.regularizer] = config.isotropy
+
+    def terms(self, model: WorldModel, frames: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The terms whose weighted sum is the loss; their names are those of `weights`."""
+        config = self.config
+        latents = model.encode(frames)
+        foretold = model.predict(latents)
+        terms = {"next": (foretold.next[:, :-1].float() - latents[:, 1:]).pow(2).mean()}
+
+        last = latents.shape[1] - config.horizon
+        starts = torch.randperm(last, generator=generator)[: config.starts].sort().values.tolist()
+        said = model.rollouts(foretold, starts, config.horizon)[:, :, 1:]
+        happened = torch.stack([latents[:, s + 2 : s + 1 + config.horizon] for s in starts], 1)
+        terms["rollout"] = (said.float() - happened).pow(2).mean()
+
+        motion = pixel_motion(frames, model.grid)
+        moving, spread = drawn_tokens(latents, motion, config.tokens, generator)
+        if config.regularizer == "sigreg":
+            terms["sigreg"] = sigreg(spread, unit_directions(config.directions, spread.shape[1], generator))
+        else:
+            deviation, covariance = variance_covariance(spread)
+            terms["vcreg"] = (deviation + 0.04 * covariance) / 20
+        terms["within"] = within_clip(moving, floor=config.within_floor)
+        return terms
+
+
+def pixel_motion(frames: Tensor, grid: tuple[int, int]) -> Tensor:
+    """How much the pixels under each token change from step to step: frames (B, T, 3, H, W) -> (B, T-1, P)."""
+    grey = frames.float().mean(2)
+    change = (grey[:, 1:] - grey[:, :-1]).abs()
+    return reduce(change, "b t (h y) (w x) -> b t (h w)", "mean", h=grid[0], w=grid[1])
+
+
+def drawn_tokens(latents: Tensor, motion: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """What the regularisers look at: moving tokens over a whole clip (N, T, D), and `count` single tokens (N, D).
+
+    In a fixed view most tokens are background and never change; drawn evenly they would rule the code.
+    """
+    batch, steps, places, _ = latents.shape
+    by_place = rearrange(latents, "b t p d -> (b p) t d")
+    amount = reduce(motion, "b t p -> (b p)", "mean").cpu() + 1e-6
+    chosen = torch.multinomial(amount, min(batch * 4, len(amount)), generator=generator)
+    moving = by_place[chosen.to(latents.device)]
+
+    half = min(count, batch * steps * places) // 2
+    even = torch.randint(batch * steps * places, (half,), generator=generator)
+    amount = rearrange(torch.cat([motion[:, :1], motion], 1), "b t p -> (b t p)").cpu() + 1e-6
+    moved = torch.multinomial(amount, half, replacement=True, generator=generator)
+    flat = latents.flatten(0, 2)
+    return moving, flat[torch.cat([even, moved]).to(latents.device)]
+
+
