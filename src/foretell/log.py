@@ -139,7 +139,7 @@ def write_result(
         "metrics": {name: _figure(name, samples) for name, samples in metrics.items()},
         "baselines": {name: _figure(name, samples) for name, samples in baselines.items()},
     }
-    write_whole(path, json.dumps(_finite(result), indent=2) + "\n")
+    write_whole(path, json.dumps(finite(result), indent=2) + "\n")
 
 
 def machine() -> dict[str, Any]:
@@ -171,6 +171,15 @@ def write_whole(path: Path, text: str) -> None:
         ) from error
 
 
+def finite(value: Any) -> Any:
+    """The same mappings, lists and values, ready for JSON: every number that is not finite is None."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _figure(name: str, samples: Samples) -> dict[str, Any]:
     if isinstance(samples, Mapping):
         if set(samples) != {"value", "low", "high", "n"}:
@@ -183,15 +192,7 @@ def _figure(name: str, samples: Samples) -> dict[str, Any]:
 
 
 def _json(line: Mapping[str, Any]) -> str:
-    return json.dumps(_finite(line), allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(finite(line), allow_nan=False)
 
 
 def _tensorboard(folder: Path, resumed_step: int | None) -> SummaryWriter:
