@@ -1,15 +1,22 @@
-"""Drawing by signed distance: each pixel is covered as far as the distance to the edge says, so motion below a pixel shows.
+"""Drawing by signed distance: how far a pixel is covered follows from its distance to the edge, so that the slightest
+motion shows.
 
-All frames of an episode are drawn at once: every object only inside the square around it, its pixels for all T frames in one array.
+All frames of an episode are drawn at once, each object only in the square around it: one array holds it for all T.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-from foretell.worlds.scenes import BALL, POLYGONS, Scene, reach
+from foretell.worlds.scenes import BALL, POLYGONS, SHAPES, Scene, reach
+
+RIM, RIM_DARKNESS = 0.84, 0.3
+"""The rim begins at this share of the radius, and is darker by this share."""
+BAND, BAND_DARKNESS = 0.25, 0.2
+"""Half the width of a ball's band, as a share of its radius, and how much darker it is."""
 
 
 def coverage(shape: str, radius: float, dx: np.ndarray, dy: np.ndarray, angle: np.ndarray) -> np.ndarray:
@@ -47,48 +54,52 @@ def draw(
     scene: Scene, size: int, x: np.ndarray, y: np.ndarray, angle: np.ndarray, shape: np.ndarray, visible: np.ndarray
 ) -> np.ndarray:
     """Frames uint8 (T, H, W, 3) of a scene whose N objects move as told; x, y in pixels, all arrays (T, N)."""
-    steps, count = x.shape
     scale = size / 64
-    pad = math.ceil(2 * reach("triangle", scene.things[0].radius) * scale)
-    pad = max(pad, math.ceil(max(2 * reach(name, thing.radius) for thing in scene.things for name in POLYGONS) * scale))
-    backdrop = draw_backdrop(scene, size).astype(np.float32) * 255
-    canvas = np.empty((steps, size + 2 * pad, size + 2 * pad, 3), np.uint8)
-    canvas[:, pad : pad + size, pad : pad + size] = np.rint(backdrop)
-    for n in range(count):
+    pad = max(_half(name, thing.radius * scale) for thing in scene.things for name in SHAPES) + 2
+    inner = slice(pad, pad + size)
+    canvas = np.empty((len(x), size + 2 * pad, size + 2 * pad, 3), np.uint8)
+    canvas[:, inner, inner] = np.rint(255 * draw_backdrop(scene, size))
+    for n, thing in enumerate(scene.things):
         for name in np.unique(shape[:, n]):
             when = np.flatnonzero((shape[:, n] == name) & visible[:, n])
-            if len(when):
-                thing = scene.things[n]
-                _paint(
-                    canvas,
-                    pad,
-                    when,
-                    str(name),
-                    thing.radius * scale,
-                    thing.colour,
-                    x[when, n],
-                    y[when, n],
-                    angle[when, n],
-                )
-    return np.ascontiguousarray(canvas[:, pad : pad + size, pad : pad + size])
+            sprite = _Sprite(str(name), thing.radius * scale, thing.colour)
+            _paint(canvas, pad, when, sprite, x[when, n], y[when, n], angle[when, n])
+    return np.ascontiguousarray(canvas[:, inner, inner])
+
+
+class _Sprite(NamedTuple):
+    shape: str
+    radius: float
+    colour: tuple[float, float, float]
 
 
 def _paint(
-    canvas: np.ndarray, pad: int, when: np.ndarray, shape: str, radius: float, colour: tuple[float, float, float],
-    x: np.ndarray, y: np.ndarray, angle: np.ndarray,
-) -> None:  # fmt: skip
-    """Paint one shape into the frames `when` of the padded canvas, in place."""
-    half = math.ceil(reach(shape, radius)) + 1
-    window = np.arange(-half, half + 1)
+    canvas: np.ndarray, pad: int, when: np.ndarray, sprite: _Sprite, x: np.ndarray, y: np.ndarray, angle: np.ndarray
+) -> None:
+    """Paint one object, in place, into the frames `when` (T,) of a canvas padded on all sides; x, y, angle (T,)."""
+    window = np.arange(-_half(sprite.shape, sprite.radius), _half(sprite.shape, sprite.radius) + 1)
     rows, columns = np.floor(y).astype(int)[:, None] + window, np.floor(x).astype(int)[:, None] + window
-    dx = ((columns + 0.5) - x[:, None]).astype(np.float32)[:, None, :]
-    dy = ((rows + 0.5) - y[:, None]).astype(np.float32)[:, :, None]
+    dx = (columns + 0.5 - x[:, None]).astype(np.float32)[:, None, :]
+    dy = (rows + 0.5 - y[:, None]).astype(np.float32)[:, :, None]
     turn = angle.astype(np.float32)[:, None, None]
-    covered = coverage(shape, radius, dx, dy, turn)[..., None]
-    rim = 1 - coverage(shape, 0.86 * radius, dx, dy, turn)[..., None]
-    paint = 255 * np.array(colour, np.float32) * (1 - 0.25 * rim)
+    covered = coverage(sprite.shape, sprite.radius, dx, dy, turn)[..., None]
+    paint = 255 * np.array(sprite.colour, np.float32) * _shade(sprite, dx, dy, turn)[..., None]
     at = (when[:, None, None], rows[:, :, None] + pad, columns[:, None, :] + pad)
     canvas[at] = np.rint(canvas[at] * (1 - covered) + paint * covered)
+
+
+def _shade(sprite: _Sprite, dx: np.ndarray, dy: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Brightness 0..1 (T, H, W): a darker rim, and across a ball a band that shows how it rolls."""
+    shade = 1 - RIM_DARKNESS * (1 - coverage(sprite.shape, RIM * sprite.radius, dx, dy, turn))
+    if sprite.shape == BALL:
+        across = np.abs(np.cos(turn) * dy - np.sin(turn) * dx)
+        shade = shade * (1 - BAND_DARKNESS * np.clip(0.5 + BAND * sprite.radius - across, 0, 1))
+    return shade
+
+
+def _half(shape: str, radius: float) -> int:
+    """Pixels from the centre's pixel to the last one that a shape may touch."""
+    return math.ceil(reach(shape, radius)) + 1
 
 
 def _smooth(grid: np.ndarray, size: int) -> np.ndarray:

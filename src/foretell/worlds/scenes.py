@@ -1,7 +1,8 @@
 """Scenes of the physics world: what is there at frame 0, drawn from a random stream.
 
-Lengths are in units of 1/64 of the frame (pixels of a 64 px frame), y grows downward, time is in seconds. Everything that cannot be
-seen is a constant of the world (gravity, restitution, friction, the walls), so that what happens next follows from what was seen.
+Lengths are in units of 1/64 of the frame (the pixels of a 64 px frame), y grows downward, time is in seconds. All that
+cannot be seen is a constant of the world (gravity, restitution, friction, the walls), and nothing enters or leaves, so
+that what happens next follows from what was seen.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Thing:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """Frame 0 and all that stays the same. The floor is the line through (32, floor) that falls by `slope` per unit to the right."""
+    """Frame 0 and all that stays the same. The floor runs through (32, floor) and falls to the right by `slope`."""
 
     scenario: str
     things: tuple[Thing, ...]
@@ -113,7 +114,7 @@ def _thrown(
     x = 32 - side * (WALL_RIGHT - 32 - size - float(rng.uniform(0.5, 5)))
     y = float(rng.uniform(WALL_TOP + size + 4, floor - size - 4))
     # from low down it is thrown up, from high up it is thrown flat: the top of the flight stays inside the frame
-    highest = math.sqrt(2 * GRAVITY * max(y - WALL_TOP - size - 1, 0.0))
+    highest = math.sqrt(2 * GRAVITY * (y - WALL_TOP - size - 1))
     vy = -float(rng.uniform(0.4, 1.0)) * min(highest, 24.0)
     vx = side * float(rng.uniform(9, 20))
     return (_thing(rng, shapes[0], radii[0], colours[0], x, y, vx, vy),)
@@ -175,7 +176,7 @@ def _colliding(
 def _thing(
     rng: np.random.Generator, shape: str, radius: float, colour: Colour, x: float, y: float, vx: float, vy: float
 ) -> Thing:
-    """Polygons turn slowly as they fly; a ball does not (its spin could not be seen, and would bend its bounces)."""
+    """Polygons turn slowly as they fly; a ball does not turn before its first bounce."""
     angle, spin = float(rng.uniform(-np.pi, np.pi)), float(rng.uniform(-0.8, 0.8))
     return Thing(
         shape=shape,
@@ -193,9 +194,9 @@ def _thing(
 def _draw_colours(
     rng: np.random.Generator, count: int
 ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, list[Colour]]:
-    """Sky (top, bottom), ground, and `count` object colours that stand out in brightness, not in hue alone.
+    """Sky (top, bottom), ground, and `count` object colours that stand out by their brightness.
 
-    H.264 keeps colour at half the resolution and brightness at the full one, so it is brightness that keeps small shapes sharp.
+    H.264 keeps colour at half the resolution, brightness at the full one: brightness is what keeps small shapes sharp.
     """
     luma = np.array([0.299, 0.587, 0.114])
     while True:
@@ -207,11 +208,12 @@ def _draw_colours(
         ground = np.array(
             colorsys.hsv_to_rgb((hue + 2 * drift) % 1, min(1.6 * tint, 1.0), value * (0.8 if light else 0.6))
         )
+        least = 0.5 if light else 0.75
         colours = [
-            colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.6, 0.95), rng.uniform(0.45, 1.0)) for _ in range(count)
+            colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.55, 0.95), rng.uniform(least, 1)) for _ in range(count)
         ]
         contrast = np.abs((np.array(colours)[:, None] - np.stack([top, bottom, ground])) @ luma).min()
         apart = min(np.abs(np.subtract(a, b)).max() for a, b in itertools.combinations(colours, 2))
-        if contrast > 0.25 and apart > 0.3:
+        if contrast > 0.2 and apart > 0.3:
             break
     return (top, bottom), ground, colours

@@ -1,0 +1,239 @@
+"""Record a world: one H.264 file per episode, and one table of the true states beside them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foretell.data.clip import Clip
+from foretell.errors import ConfigError, DataError
+from foretell.log import progress as progress_bar
+from foretell.log import write_whole
+from foretell.worlds.world import World
+
+TABLE, SETTINGS = "states.parquet", "recording.json"
+_ROWS_AT_ONCE = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordSummary:
+    """What a recording left on disk."""
+
+    out: Path
+    """The folder: ep00000.mp4 and on, states.parquet, recording.json."""
+    episodes: int
+    """Videos in the folder that belong to the recording."""
+    written: int
+    """Of them, those written now."""
+    kept: int
+    """Of them, those that an earlier run had finished."""
+    frames: int
+    """Frames of all of them together."""
+
+
+def record(
+    world: World, out: Path | str, *, episodes: int, seed: int, workers: int = 1, progress: bool = True
+) -> RecordSummary:
+    """Write `episodes` videos of a world and the table of their true states to the folder `out`.
+
+    Episode i depends on (world, seed, i) alone. states.parquet has a row for every episode, frame and object that there
+    is; its columns are episode, file, frame, object and the world's states. A run that was cut short is finished by the
+    same call; a longer one continues it. Several workers are processes of their own, so a script that asks for them
+    must keep its own work under `if __name__ == "__main__"`.
+
+    Raises ConfigError for impossible numbers, DataError if `out` cannot be written or holds another recording.
+    """
+    out = Path(out)
+    if episodes < 1 or seed < 0 or workers < 1:
+        got = f"episodes {episodes}, seed {seed}, workers {workers}"
+        raise ConfigError(f"record: got {got}; expected at least 1 episode, a seed from 0 up, at least 1 worker")
+    _import_pyarrow()  # before an hour's work, not after it
+    _open_folder(out, world, episodes, seed)
+    table = _Table(out)
+    written = frames = 0
+    bar = progress_bar(episodes, "record", "episode") if progress else None
+    try:
+        for i, (states, new) in enumerate(_episodes(world, out, episodes, seed, workers)):
+            table.add(i, episode_path(out, i).name, states)
+            written, frames = written + new, frames + len(states["shape"])
+            if bar is not None:
+                bar.update()
+        table.close()
+    finally:
+        table.discard()
+        if bar is not None:
+            bar.close()
+    return RecordSummary(out=out, episodes=episodes, written=written, kept=episodes - written, frames=frames)
+
+
+def episode_seed(seed: int, episode: int) -> int:
+    """The seed of one episode: 128 bits of (seed, episode), so that recordings of different seeds share no episode."""
+    words = np.random.SeedSequence([seed, episode]).generate_state(4)
+    return sum(int(word) << (32 * k) for k, word in enumerate(words))
+
+
+def episode_path(out: Path, episode: int) -> Path:
+    """Where an episode's video lies."""
+    return out / f"ep{episode:05d}.mp4"
+
+
+def _record_episode(world: World, path: Path, seed: int) -> tuple[dict[str, np.ndarray], bool]:
+    """One episode's states, and whether its video had still to be written. A video under its name is complete."""
+    clip: Clip = world.episode(seed)
+    if path.exists():
+        return clip.states, False
+    from foretell.data.writers import write_video
+
+    write_video(path, clip.frames, clip.fps)
+    return clip.states, True
+
+
+def _episodes(
+    world: World, out: Path, episodes: int, seed: int, workers: int
+) -> Iterator[tuple[dict[str, np.ndarray], bool]]:
+    """States of every episode in order, whoever makes it; only a few episodes ahead, so that memory stays bounded."""
+    tasks = ((world, episode_path(out, i), episode_seed(seed, i)) for i in range(episodes))
+    if workers == 1:
+        for task in tasks:
+            yield _record_episode(*task)
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_parent)
+    try:
+        ahead: list[Future[tuple[dict[str, np.ndarray], bool]]] = []
+        for task in tasks:
+            ahead.append(pool.submit(_record_episode, *task))
+            if len(ahead) > 4 * workers:
+                yield ahead.pop(0).result()
+        for future in ahead:
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise DataError(
+            f"{out}: a recording process died (out of memory, or killed); run the same command again to continue"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent lets each finish its episode
+
+
+def _open_folder(out: Path, world: World, episodes: int, seed: int) -> None:
+    """Claim the folder for this recording, or make sure that it is this recording that it holds."""
+    path = out / SETTINGS
+    settings = {"world": repr(world), "seed": seed, "episodes": episodes}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _check_same_recording(path, settings)
+        elif any(out.glob("ep*.mp4")) or (out / TABLE).exists():
+            raise DataError(f"{out}: holds videos of another origin (no {SETTINGS}); record to an empty folder")
+        for part in out.glob(".*.part"):  # of a run that was killed
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written to ({error.strerror or error}); choose another folder") from error
+    write_whole(path, json.dumps(settings, indent=1) + "\n")
+
+
+def _check_same_recording(path: Path, settings: dict[str, Any]) -> None:
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        held_world, held_seed, held_episodes = held["world"], held["seed"], int(held["episodes"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: is damaged ({error!r}); record to an empty folder") from error
+    for name, got, asked in (("world", held_world, settings["world"]), ("seed", held_seed, settings["seed"])):
+        if got != asked:
+            raise DataError(f"{path.parent}: holds a recording of {name} {got}, asked for {asked}; use another folder")
+    if held_episodes > settings["episodes"]:
+        asked = settings["episodes"]
+        raise DataError(
+            f"{path.parent}: holds a recording of {held_episodes} episodes, asked for {asked}; use another folder"
+        )
+
+
+class _Table:
+    """states.parquet, written a stretch of episodes at a time and given its name at the end."""
+
+    def __init__(self, out: Path) -> None:
+        self._path, self._part = out / TABLE, out / f".{os.getpid()}.{TABLE}.part"
+        self._columns: dict[str, list[np.ndarray]] = {}
+        self._rows = 0
+        self._writer: Any = None
+
+    def add(self, episode: int, file: str, states: dict[str, np.ndarray]) -> None:
+        rows = table_rows(episode, file, states)
+        for name, values in rows.items():
+            self._columns.setdefault(name, []).append(values)
+        self._rows += len(rows["frame"])
+        if self._rows >= _ROWS_AT_ONCE:
+            self._flush()
+
+    def close(self) -> None:
+        self._flush()
+        try:
+            self._writer.close()
+            os.replace(self._part, self._path)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def discard(self) -> None:
+        """Leave nothing half written behind; after `close` there is nothing."""
+        self._part.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        arrow, parquet = _import_pyarrow()
+        table = arrow.table({name: np.concatenate(parts) for name, parts in self._columns.items()})
+        try:
+            if self._writer is None:
+                self._writer = parquet.ParquetWriter(self._part, table.schema)
+            self._writer.write_table(table)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        self._columns, self._rows = {}, 0
+
+    def _cannot_write(self, error: OSError) -> DataError:
+        return DataError(f"{self._path}: cannot be written ({error}); make room and run the same command again")
+
+
+def table_rows(episode: int, file: str, states: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """States, (T,), (T, N) or (T, N, K), as columns of one row per frame and object; objects that never are have none.
+
+    A state with K parts becomes K columns (colour_0, colour_1, ...). An object is there while it has a shape.
+    """
+    there = states["shape"] != ""
+    steps, count = there.shape
+    columns = {
+        "episode": np.full((steps, count), episode),
+        "file": np.full((steps, count), file),
+        "frame": np.broadcast_to(np.arange(steps)[:, None], (steps, count)),
+        "object": np.broadcast_to(np.arange(count), (steps, count)),
+    }
+    for name, values in states.items():
+        if values.ndim == 1:
+            columns[name] = np.broadcast_to(values[:, None], (steps, count))
+        elif values.ndim == 2:
+            columns[name] = values
+        else:
+            parts = values.reshape(steps, count, math.prod(values.shape[2:]))
+            columns |= {f"{name}_{k}": parts[:, :, k] for k in range(parts.shape[2])}
+    return {name: values[there] for name, values in columns.items()}
+
+
+def _import_pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ConfigError('record needs pyarrow, which is not installed: pip install "foretell[sim]"') from error
+    return pyarrow, pyarrow.parquet
