@@ -133,7 +133,10 @@ class ViTEncoder(nn.Module):
         return latents
 
 
-def build_encoder(config: EncoderConfig, height: int, width: int) -> nn.Module:
+Encoder = DenseEncoder | PooledEncoder | ViTEncoder
+
+
+def build_encoder(config: EncoderConfig, height: int, width: int) -> Encoder:
     """The encoder that `config` describes, for frames of `height` x `width` pixels."""
     if isinstance(config, DenseConfig):
         return DenseEncoder(config)

@@ -56,9 +56,14 @@ class RecurrentPredictor(nn.Module):
         self.grid, self.hidden = grid, hidden
         self.look = nn.Conv2d(latent_width + hidden, hidden, 3, padding=1)
         self.write = nn.Conv2d(hidden, 2 * hidden, 1)
-        self.speak = nn.Sequential(nn.Conv2d(hidden, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, latent_width, 1))
-        nn.init.zeros_(self.speak[2].weight)
-        nn.init.zeros_(self.speak[2].bias)
+        self.speak = nn.Sequential(
+            nn.Conv2d(hidden, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, latent_width, 1)
+        )
+        last = self.speak[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def start(self, batch: int) -> Tensor:
         """An empty memory (B, hidden, rows, columns)."""
@@ -171,7 +176,10 @@ def _joined(memories: Tensor) -> Tensor:
     return memories.flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
-def build_predictor(config: PredictorConfig, latent_width: int, grid: tuple[int, int]) -> nn.Module:
+Predictor = RecurrentPredictor | CausalPredictor
+
+
+def build_predictor(config: PredictorConfig, latent_width: int, grid: tuple[int, int]) -> Predictor:
     """The predictor that `config` describes, for latents of `latent_width` on a `grid` of tokens."""
     if isinstance(config, RecurrentConfig):
         return RecurrentPredictor(config, latent_width, grid)

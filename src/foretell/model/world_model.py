@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from foretell.data.clip import View
-from foretell.model.encoders import DenseConfig, EncoderConfig, build_encoder, latent_grid
-from foretell.model.predictors import PredictorConfig, RecurrentConfig, build_predictor
+from foretell.model.encoders import DenseConfig, Encoder, EncoderConfig, build_encoder, latent_grid
+from foretell.model.predictors import Predictor, PredictorConfig, RecurrentConfig, build_predictor
 from foretell.shapes import check_axes
 
 
@@ -42,9 +42,9 @@ class WorldModel(nn.Module):
         view = config.view
         self.config = config
         self.grid = latent_grid(config.encoder, view.height, view.width)
-        self.encoder = build_encoder(config.encoder, view.height, view.width)
-        self.predictor = build_predictor(config.predictor, config.encoder.latent_width, self.grid)
-        self.to(memory_format=torch.channels_last)
+        self.encoder: Encoder = build_encoder(config.encoder, view.height, view.width)
+        self.predictor: Predictor = build_predictor(config.predictor, config.encoder.latent_width, self.grid)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(self, frames: Tensor) -> Tensor:
         """frames uint8 (B, T, 3, H, W) -> latents (B, T, P, D). Raises ShapeError."""

@@ -99,57 +99,67 @@ def alarms(values: dict[str, float], latent_width: int, best_rank: float) -> lis
         (
             values["motion"] < 0.05,
             Alarm(
-                "static", f"pixels change by {values['motion']:.2f} grey levels a step: nothing moves in these clips",
+                "static",
+                f"pixels change by {values['motion']:.2f} grey levels a step: nothing moves in these clips",
                 "footage in which something happens, or a lower --fps",
             ),
         ),
         (
             values["order"] > 0.8,
             Alarm(
-                "no order", f"one step changes latents {values['order']:.2f} times as much as {longest} steps do: "
-                "the order of frames tells nothing", "check that frames are in order, or a higher --fps",
+                "no order",
+                f"one step changes latents {values['order']:.2f} times as much as {longest} steps do: "
+                "the order of frames tells nothing",
+                "check that frames are in order, or a higher --fps",
             ),
         ),
         (
             copy > 0.8,
             Alarm(
-                "slow features", f"error is {copy:.2f} of repeating the last latent: it foretells no more than a copy",
+                "slow features",
+                f"error is {copy:.2f} of repeating the last latent: it foretells no more than a copy",
                 "more training, a larger --objective.within, or a smaller --optim.peak",
             ),
         ),
         (
             linear > 1.0,
             Alarm(
-                "no dynamics", f"error is {linear:.2f} of going on in a straight line: motion was not learned",
+                "no dynamics",
+                f"error is {linear:.2f} of going on in a straight line: motion was not learned",
                 "more training, or a larger --objective.rollout",
             ),
         ),
         (
             values["rank"] < 0.25 * latent_width,
             Alarm(
-                "collapse", f"latents use {values['rank']:.1f} of {latent_width} dimensions",
+                "collapse",
+                f"latents use {values['rank']:.1f} of {latent_width} dimensions",
                 "a larger --objective.isotropy",
             ),
         ),
         (
             values["rank"] < 0.8 * best_rank,
             Alarm(
-                "rank falls", f"effective rank {values['rank']:.1f} fell from {best_rank:.1f}",
+                "rank falls",
+                f"effective rank {values['rank']:.1f} fell from {best_rank:.1f}",
                 "a smaller --optim.peak, or a larger --objective.isotropy",
             ),
         ),
         (
             not (0.5 <= values["std_median"] <= 2),
             Alarm(
-                "scale", f"latents deviate by {values['std_median']:.2f}, expected 0.5 to 2",
+                "scale",
+                f"latents deviate by {values['std_median']:.2f}, expected 0.5 to 2",
                 "keep the encoder's norm; a larger --objective.isotropy",
             ),
         ),
         (
             values["std_within"] < 0.1,
             Alarm(
-                "frozen clips", f"inside a clip latents deviate by {values['std_within']:.2f} where the picture moves: "
-                "they say which clip it is and nothing else", "a larger --objective.within",
+                "frozen clips",
+                f"inside a clip latents deviate by {values['std_within']:.2f} where the picture moves: "
+                "they say which clip it is and nothing else",
+                "a larger --objective.within",
             ),
         ),
     ]

@@ -100,5 +100,3 @@ def drawn_tokens(latents: Tensor, motion: Tensor, count: int, generator: torch.G
     moved = torch.multinomial(amount, half, replacement=True, generator=generator)
     flat = latents.flatten(0, 2)
     return moving, flat[torch.cat([even, moved]).to(latents.device)]
-
-

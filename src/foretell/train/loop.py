@@ -56,11 +56,13 @@ class TrainConfig:
         if (self.minutes is None) == (self.steps is None):
             raise ConfigError(f"train: got minutes {self.minutes} and steps {self.steps}, expected one of the two")
         if self.window <= self.objective.horizon:
-            raise ConfigError(f"train window: got {self.window}, expected more than the horizon {self.objective.horizon}")
+            raise ConfigError(
+                f"train window: got {self.window}, expected more than the horizon {self.objective.horizon}"
+            )
 
 
-Evaluate = Callable[[WorldModel, int], dict[str, float | str]]
-"""(model, step) -> monitors to log; called every `check_every` steps and at the end, with the model in eval mode."""
+Evaluate = Callable[[WorldModel, int], dict[str, float]]
+"""(model, step) -> numbers to log; called every `check_every` steps and at the end, with the model in eval mode."""
 
 SHOWN = ("loss", "error_over_copy_4", "rank", "frames_per_second")
 """What the progress bar shows."""
@@ -108,7 +110,7 @@ def train_loop(
             if run["steps"] is None and step + 1 == PROBE_STEPS:
                 run["steps"] = bar.total = settle_steps(config, run["seconds"])
             done = step + 1 == run["steps"]
-            line = {"loss": loss.item(), "gradient": norm.item(), "rate": rate}
+            line: dict[str, float] = {"loss": loss.item(), "gradient": norm.item(), "rate": rate}
             line |= {name: term.item() for name, term in terms.items()}
             line["frames_per_second"] = (step + 1) * frames.shape[0] * frames.shape[1] / run["seconds"]
             if (step + 1) % config.check_every == 0 or done:
@@ -155,7 +157,9 @@ def settle_steps(config: TrainConfig, seconds: float) -> int:
 
 def mixed_precision(precision: str, device: torch.device) -> AbstractContextManager[None]:
     """bf16 for products and convolutions if asked for, or, with "auto", where the processor has instructions for it."""
-    fast = device.type == "cuda" or torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    fast = device.type == "cuda" or (
+        torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
     if precision == "fp32" or (precision == "auto" and not fast):
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
