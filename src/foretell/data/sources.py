@@ -26,6 +26,14 @@ class Source:
     """images: the numbered pictures of a folder, in the order of their numbers, are the frames."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """Tells whether a source is still the one that was read."""
+
+    bytes: int
+    mtime_ns: int
+
+
 def find_sources(path: Path | str) -> list[Source]:
     """All sources below a folder, walked recursively in natural order (2 before 10), or the one file given.
 
@@ -37,8 +45,8 @@ def find_sources(path: Path | str) -> list[Source]:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; expected a video or a folder of videos")
     if path.is_file():
-        return [Source(path=path, name=path.name, kind="video")]
-    found = sorted(_walk(path, path.name, ""), key=lambda source: natural(source.name))
+        return [Source(path=path, name=_shown(path), kind="video")]
+    found = sorted(_walk(path, _shown(path), ""), key=lambda source: natural(source.name))
     if not found:
         raise DataError(f"{path}: the folder is empty; expected videos or folders of numbered images")
     return found
@@ -47,6 +55,13 @@ def find_sources(path: Path | str) -> list[Source]:
 def frame_files(folder: Path) -> list[Path]:
     """The numbered images of a folder, in the order of their numbers."""
     return sorted((path for path in folder.iterdir() if _is_numbered_image(path)), key=lambda path: natural(path.name))
+
+
+def fingerprint(source: Source) -> Fingerprint:
+    """Size and time of the last change, of all images together for a folder of them. Raises OSError."""
+    files = [source.path] if source.kind == "video" else frame_files(source.path)
+    stats = [file.stat() for file in files]
+    return Fingerprint(bytes=sum(stat.st_size for stat in stats), mtime_ns=max(stat.st_mtime_ns for stat in stats))
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -69,11 +84,16 @@ def _walk(folder: Path, top: str, below: str, seen: frozenset[str] = frozenset()
         yield Source(path=folder, name=below or top, kind="images")
         entries = [entry for entry in entries if entry not in numbered]
     for entry in entries:
-        name = f"{below}/{entry.name}" if below else entry.name
+        name = f"{below}/{_shown(entry)}" if below else _shown(entry)
         if entry.is_dir():
             yield from _walk(entry, top, name, seen | {real})
         elif entry.is_file() or entry.is_symlink():  # not pipes or devices; a dead link is named when read
             yield Source(path=entry, name=name, kind="video")
+
+
+def _shown(path: Path) -> str:
+    """A file's name as text, which a name on disk need not be."""
+    return os.fsencode(path.name).decode("utf-8", "backslashreplace")
 
 
 def _is_numbered_image(path: Path) -> bool:
