@@ -123,8 +123,8 @@ def test_jump_goes_10_to_16_pixels_and_stays_in_the_frame():
         assert states["vx"][frame, 0] == pytest.approx(twin["vx"][frame, 0])
         assert states["vy"][frame, 0] == pytest.approx(twin["vy"][frame, 0])
         for name in ("x", "y"):
-            assert (states[name][:, 0] > 7).all()
-            assert (states[name][:, 0] < 57).all()
+            assert (states[name][:, 0] > 5).all()  # a bar is as narrow as that
+            assert (states[name][:, 0] < 59).all()
 
 
 def test_hang_stays_where_it_was():

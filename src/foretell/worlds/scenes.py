@@ -73,6 +73,7 @@ class Thing:
 
     @property
     def reach(self) -> float:
+        """Distance from the centre to the farthest point."""
         return reach(self.shape, self.radius)
 
 
@@ -123,11 +124,12 @@ def _thrown(
 def _bouncing(
     rng: np.random.Generator, shapes: list[str], radii: list[float], colours: list[Colour], floor: float, slope: float
 ) -> tuple[Thing, ...]:
-    """One object let fall from high up, drifting sideways."""
+    """One object let fall from low down while it crosses the box, so that it soon bounces, and again."""
     size = reach(shapes[0], radii[0])
     x = float(rng.uniform(WALL_LEFT + size + 1, WALL_RIGHT - size - 1))
-    y = float(rng.uniform(WALL_TOP + size + 0.5, WALL_TOP + size + 8))
-    return (_thing(rng, shapes[0], radii[0], colours[0], x, y, float(rng.uniform(-14, 14)), float(rng.uniform(4, 14))),)
+    y = floor - size - float(rng.uniform(2, 20))
+    vx = float(rng.choice([-1.0, 1.0]) * rng.uniform(8, 20))
+    return (_thing(rng, shapes[0], radii[0], colours[0], x, y, vx, float(rng.uniform(0, 10))),)
 
 
 def _rolling(
@@ -199,8 +201,9 @@ def _draw_colours(
     H.264 keeps colour at half the resolution, brightness at the full one: brightness is what keeps small shapes sharp.
     """
     luma = np.array([0.299, 0.587, 0.114])
+    light = rng.uniform() < 0.65
     while True:
-        hue, light, drift = rng.uniform(), rng.uniform() < 0.65, rng.uniform(-0.08, 0.08)
+        hue, drift = rng.uniform(), rng.uniform(-0.08, 0.08)
         value = rng.uniform(0.84, 0.96) if light else rng.uniform(0.16, 0.3)
         tint = rng.uniform(0.06, 0.25) if light else rng.uniform(0.2, 0.5)
         top = np.array(colorsys.hsv_to_rgb(hue, tint, value))
