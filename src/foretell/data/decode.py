@@ -19,6 +19,7 @@ from foretell.errors import DataError
 _BESIDE_VIDEOS = """.bin .csv .gz .h5 .htm .html .ini .json .jsonl .log .md .npy .npz .parquet .pdf .pkl .pt .py .rst
 .safetensors .sh .srt .tar .toml .tsv .txt .u8 .vtt .xml .yaml .yml .zip"""
 NOT_VIDEO_SUFFIXES = frozenset(_BESIDE_VIDEOS.split())
+NO_HEADER = "not a video, or its header is damaged or cut off"
 TEXT_FORMATS = ("tty", "srt", "webvtt", "ass", "lrc")
 PICTURE_FORMATS = ("image2", "_pipe")
 LONGEST_GAP_SECONDS = 3600.0
@@ -106,10 +107,9 @@ def plain(error: Exception) -> str:
 
 def decode_images(folder: Path, fps: float) -> Iterator[tuple[float, av.VideoFrame]]:
     """Yield (seconds, frame) of a folder's numbered images at `fps`. Raises as `decode_video`."""
-    decoders: dict[str, av.VideoCodecContext] = {}
     for index, path in enumerate(frame_files(folder)):
         try:
-            frame = decode_image(path, decoders)
+            frame = decode_image(path)
         except UnreadableSource as error:
             if index == 0:
                 raise UnreadableSource(folder, f"image {path.name}: {error.reason}") from error
@@ -117,19 +117,20 @@ def decode_images(folder: Path, fps: float) -> Iterator[tuple[float, av.VideoFra
         yield index / fps, frame
 
 
-def decode_image(path: Path, decoders: dict[str, av.VideoCodecContext]) -> av.VideoFrame:
-    """One picture. `decoders` keeps a decoder for each kind of image between calls. Raises UnreadableSource."""
-    codec = IMAGE_CODECS[path.suffix.lower()]
-    if codec not in decoders:
-        decoder = av.CodecContext.create(codec, "r")
-        assert isinstance(decoder, av.VideoCodecContext)
-        decoder.options = {"err_detect": "explode"}  # half a JPEG would be taken for a whole one
-        decoder.thread_count = 1
-        decoders[codec] = decoder
+def decode_image(path: Path) -> av.VideoFrame:
+    """One picture. Raises UnreadableSource."""
+    # A new decoder each time: libav's PNG decoder adds the picture before to the next if it is kept.
+    decoder = av.CodecContext.create(IMAGE_CODECS[path.suffix.lower()], "r")
+    assert isinstance(decoder, av.VideoCodecContext)
+    decoder.thread_count = 1
     try:
-        frames = decoders[codec].decode(av.Packet(path.read_bytes()))
+        data = path.read_bytes()
+        frames = decoder.decode(av.Packet(data))
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableSource(path, f"cannot be decoded ({plain(error)})") from error
+    # libav fills the missing half of a JPEG with grey and says nothing: look for the end behind the last scan.
+    if decoder.name == "mjpeg" and data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda"):
+        raise UnreadableSource(path, "is cut off")
     if not frames or frames[0].is_corrupt:
         raise UnreadableSource(path, "cannot be decoded")
     return frames[0]
@@ -145,7 +146,7 @@ def _open(path: Path) -> InputContainer:
         # An absolute path cannot be taken for a protocol, as "12:30.mp4" would be.
         return av.open(os.path.abspath(path), metadata_errors="replace")
     except av.error.InvalidDataError as error:
-        raise UnreadableSource(path, "not a video, or its header is damaged or cut off") from error
+        raise UnreadableSource(path, NO_HEADER) from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UnreadableSource(path, f"cannot be opened ({plain(error)})") from error
 
@@ -157,7 +158,7 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
         raise UnreadableSource(path, "a single picture, not a video")
     streams = [stream for stream in container.streams.video if not _is_cover(stream)]
     if not streams:
-        raise UnreadableSource(path, "audio only, no video" if container.streams.audio else "not a video")
+        raise UnreadableSource(path, "audio only, no video" if container.streams.audio else NO_HEADER)
     stream = streams[0]
     if not (stream.codec_context and stream.width and stream.height):
         raise UnreadableSource(path, "its video codec is unknown or its header holds no picture size")
@@ -173,6 +174,7 @@ def _is_cover(stream: VideoStream) -> bool:
 
 def _good_frames(path: Path, container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
     """Frames up to the first damaged one. Damage before the first good frame is a cut in mid-scene: passed over."""
+    joined = container.format.name == "mpegts"  # there a new recording behind the first is flagged too
     good, last = 0, 0.0
     try:
         for packet in container.demux(stream):
@@ -183,7 +185,7 @@ def _good_frames(path: Path, container: InputContainer, stream: VideoStream) -> 
                     continue
                 raise
             for frame in frames:
-                if not (frame.is_corrupt or packet.is_corrupt):
+                if not (frame.is_corrupt or (packet.is_corrupt and not joined)):
                     good, last = good + 1, frame.time or 0.0
                     yield frame
                 elif good:

@@ -82,7 +82,7 @@ def probe(source: Source) -> Probe:
     """Rate, length and size from the headers. Images have no rate: they count as 10 fps. Raises UnreadableSource."""
     if source.kind == "images":
         files = frame_files(source.path)
-        frame = decode_image(files[0], {})
+        frame = decode_image(files[0])
         return Probe(FPS_OF_IMAGES, len(files), len(files) / FPS_OF_IMAGES, frame.height, frame.width)
     container, stream = open_video(source.path)
     with container:
