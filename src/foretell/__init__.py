@@ -1,0 +1,36 @@
+"""foretell: world models from unlabelled video. See README.md; `foretell --help` for the command line.
+
+Names are loaded when they are first used: importing foretell does no work.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "record": "verbs",
+    "ingest": "verbs",
+    "train": "training",
+    "calibrate": "verbs",
+    "watch": "verbs",
+    "imagine": "verbs",
+    "Store": "data.store",
+    "View": "data.clip",
+    "Clip": "data.clip",
+    "Physics": "worlds.physics",
+    "WorldModel": "model.world_model",
+    "load_model": "model.folder",
+    "load_panel": "surprise.panel",
+    "Calibration": "surprise.calibrate",
+    "TrainConfig": "train.loop",
+    "ForetellError": "errors",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"foretell has no {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(f"foretell.{_HOMES[name]}"), name)

@@ -97,6 +97,10 @@ class RecurrentPredictor(nn.Module):
         said = self.foretell(latents.flatten(0, 1), _joined(stacked))
         return rearrange(said, "(b t) p d -> b t p d", b=latents.shape[0]), stacked
 
+    def last(self, memories: Tensor) -> Tensor:
+        """The memory after the last step of a scan."""
+        return memories[:, -1]
+
     def rollouts(self, latents: Tensor, memories: Tensor, starts: Sequence[int], horizon: int) -> Tensor:
         """From every start: foretold (B, S, horizon, P, D); [:, s, k] speaks of step starts[s] + k + 1."""
         chosen = torch.as_tensor(starts, device=latents.device)
@@ -146,6 +150,10 @@ class CausalPredictor(nn.Module):
             later = self._read(rearrange(windows, "b w p d k -> (b w) k p d"))[:, -1]
             said = torch.cat([said, rearrange(later, "(b w) p d -> b w p d", b=past.shape[0])], 1)
         return said[:, -latents.shape[1] :], past
+
+    def last(self, memories: Tensor) -> Tensor:
+        """The memory after the last step of a scan."""
+        return memories[:, -self.history :]
 
     def rollouts(self, latents: Tensor, memories: Tensor, starts: Sequence[int], horizon: int) -> Tensor:
         """From every start: foretold (B, S, horizon, P, D); [:, s, k] speaks of step starts[s] + k + 1."""

@@ -58,6 +58,11 @@ class WorldModel(nn.Module):
         said, memories = self.predictor.scan(latents)
         return Foretold(latents, said, memories)
 
+    def go_on(self, latents: Tensor, memory: Tensor | None) -> tuple[Foretold, Tensor]:
+        """Like `predict`, for the next stretch of a video: takes the memory that the last one left, leaves its own."""
+        said, memories = self.predictor.scan(latents, memory)
+        return Foretold(latents, said, memories), self.predictor.last(memories)
+
     def rollouts(self, foretold: Foretold, starts: list[int], horizon: int) -> Tensor:
         """From each of S steps, `horizon` steps ahead on its own words: (B, S, horizon, P, D)."""
         said: Tensor = self.predictor.rollouts(foretold.latents, foretold.memories, starts, horizon)

@@ -94,7 +94,7 @@ def alarms(values: dict[str, float], latent_width: int, best_rank: float) -> lis
     checks = [
         (
             not all(math.isfinite(v) for v in values.values()),
-            Alarm("not finite", "a monitor is not a number", "a smaller --optim.peak, or --precision fp32"),
+            Alarm("not finite", "a monitor is not a number", "a smaller --peak, or --precision fp32"),
         ),
         (
             values["motion"] < 0.05,
@@ -118,7 +118,7 @@ def alarms(values: dict[str, float], latent_width: int, best_rank: float) -> lis
             Alarm(
                 "slow features",
                 f"error is {copy:.2f} of repeating the last latent: it foretells no more than a copy",
-                "more training, a larger --objective.within, or a smaller --optim.peak",
+                "more training, a larger --within, or a smaller --peak",
             ),
         ),
         (
@@ -126,7 +126,7 @@ def alarms(values: dict[str, float], latent_width: int, best_rank: float) -> lis
             Alarm(
                 "no dynamics",
                 f"error is {linear:.2f} of going on in a straight line: motion was not learned",
-                "more training, or a larger --objective.rollout",
+                "more training, or a larger --rollout",
             ),
         ),
         (
@@ -134,7 +134,7 @@ def alarms(values: dict[str, float], latent_width: int, best_rank: float) -> lis
             Alarm(
                 "collapse",
                 f"latents use {values['rank']:.1f} of {latent_width} dimensions",
-                "a larger --objective.isotropy",
+                "a larger --isotropy",
             ),
         ),
         (
@@ -142,7 +142,7 @@ def alarms(values: dict[str, float], latent_width: int, best_rank: float) -> lis
             Alarm(
                 "rank falls",
                 f"effective rank {values['rank']:.1f} fell from {best_rank:.1f}",
-                "a smaller --optim.peak, or a larger --objective.isotropy",
+                "a smaller --peak, or a larger --isotropy",
             ),
         ),
         (
@@ -150,7 +150,7 @@ def alarms(values: dict[str, float], latent_width: int, best_rank: float) -> lis
             Alarm(
                 "scale",
                 f"latents deviate by {values['std_median']:.2f}, expected 0.5 to 2",
-                "keep the encoder's norm; a larger --objective.isotropy",
+                "keep the encoder's norm; a larger --isotropy",
             ),
         ),
         (
@@ -159,7 +159,7 @@ def alarms(values: dict[str, float], latent_width: int, best_rank: float) -> lis
                 "frozen clips",
                 f"inside a clip latents deviate by {values['std_within']:.2f} where the picture moves: "
                 "they say which clip it is and nothing else",
-                "a larger --objective.within",
+                "a larger --within",
             ),
         ),
     ]

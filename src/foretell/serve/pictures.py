@@ -19,7 +19,7 @@ HEAT_COLOURS = np.array([[74, 16, 121], [170, 32, 110], [229, 68, 64], [252, 150
 # Grey the scene under the heat: a red ball must not look like surprise.
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 DIMMED = 0.75
-MOST_OPAQUE = 0.85
+MOST_OPAQUE = 0.9
 
 PAPER, INK, MARK = (250, 250, 248), (40, 40, 44), (214, 58, 47)
 
@@ -62,7 +62,7 @@ def heat_overlay(frames: np.ndarray, heat: np.ndarray, scale: tuple[float, float
     painted = np.empty_like(frames)
     for step, (frame, coarse) in enumerate(zip(frames, heat_levels(heat, scale), strict=True)):
         level = upsample(coarse, frame.shape[0], frame.shape[1])
-        opacity = MOST_OPAQUE * level[..., None]
+        opacity = MOST_OPAQUE * level[..., None] ** 0.7  # so that a little heat is seen on any ground
         grey = (frame @ GREY)[..., None] * DIMMED
         painted[step] = (grey * (1 - opacity) + heat_colours(level) * opacity + 0.5).astype(np.uint8)
     return painted
@@ -93,11 +93,14 @@ def enlarge(frames: Iterable[np.ndarray], factor: int) -> Iterator[np.ndarray]:
         yield scaler.reformat(frame, width, height, interpolation=Interpolation.BICUBIC).to_ndarray()
 
 
-def film_strip(rows: Mapping[str, np.ndarray], marks: Sequence[int] = ()) -> np.ndarray:
+def film_strip(
+    rows: Mapping[str, np.ndarray], marks: Sequence[int] = (), moments: Sequence[str] | None = None
+) -> np.ndarray:
     """Rows of frames under each other, one moment a column, named at the left.
 
-    rows: label -> uint8 (T, H, W, 3), all of one shape; marks: steps before which a red line stands (where seeing
-    ends and imagining begins). Returns uint8 (height, width, 3). Raises ShapeError if the rows differ in shape.
+    rows: label -> uint8 (T, H, W, 3), all of one shape; marks: columns before which a red line stands (where seeing
+    ends and imagining begins); moments: a few letters over each column. Returns uint8 (height, width, 3). Raises
+    ShapeError if the rows differ in shape.
     """
     shapes = {label: frames.shape for label, frames in rows.items()}
     if len(set(shapes.values())) != 1:
@@ -106,7 +109,7 @@ def film_strip(rows: Mapping[str, np.ndarray], marks: Sequence[int] = ()) -> np.
         check_axes(frames, "T H W 3", f"film_strip row {label!r}")
     steps, height, width, _ = next(iter(shapes.values()))
     gap, size = max(2, height // 24), max(1, height // 32)
-    names = [_text(label, size) for label in rows]
+    names = [lettering(label, size) for label in rows]
     indent = max(name.shape[1] for name in names) + 3 * gap
     strip = np.full((len(rows) * (height + gap) + gap, indent + steps * (width + gap), 3), PAPER, np.uint8)
     for row, (name, frames) in enumerate(zip(names, rows.values(), strict=True)):
@@ -117,13 +120,25 @@ def film_strip(rows: Mapping[str, np.ndarray], marks: Sequence[int] = ()) -> np.
         for step, frame in enumerate(frames):
             left = indent + step * (width + gap)
             strip[top : top + height, left : left + width] = frame
+    if moments is not None:
+        header = np.full((8 * size + 2 * gap, *strip.shape[1:]), PAPER, np.uint8)
+        for step, words in enumerate(moments):
+            write_words(header[:, indent + step * (width + gap) :][:, :width], words, size)
+        strip = np.concatenate([header, strip])
     for mark in marks:
         left = indent + mark * (width + gap) - gap
         strip[:, left : left + gap] = MARK
     return strip
 
 
-def _text(words: str, size: int) -> np.ndarray:
+def write_words(area: np.ndarray, words: str, size: int, colour: tuple[int, int, int] = INK) -> None:
+    """Write into the middle of a picture, in place; what does not fit is cut off. area: uint8 (H, W, 3)."""
+    letters = lettering(words, size)[: area.shape[0], : area.shape[1]]
+    top, left = ((room - used) // 2 for room, used in zip(area.shape, letters.shape, strict=False))
+    area[top : top + letters.shape[0], left : left + letters.shape[1]][letters] = colour
+
+
+def lettering(words: str, size: int) -> np.ndarray:
     """Words as a mask (8 * size, ...); capitals are written small, an unknown sign is left as a space."""
     columns = b"\0" + b"".join(COLUMNS_OF.get(letter, b"\0" * 5) + b"\0" for letter in words.lower())
     dots = np.unpackbits(np.frombuffer(columns, np.uint8)[None], axis=0, bitorder="little").astype(bool)

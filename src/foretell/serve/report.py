@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,9 @@ def render(summary: WatchSummary, gallery: Gallery) -> str:
     rulers = _rulers(shown)
     cards = [_card(i, video, summary.promise, rulers, scale, fps) for i, video in enumerate(shown)]
     alarmed = [card for card in cards if card.result.alarm]
-    moments = [moment for card in alarmed or cards for moment in card.moments[:1]][:MOMENTS]
+    # The worst of every video first, then the second worst of each.
+    by_rank = itertools.zip_longest(*(card.moments for card in alarmed or cards))
+    moments = [moment for rank in by_rank for moment in rank if moment is not None][:MOMENTS]
     page = _templates().get_template("report.html")
     return page.render(
         summary=summary,
@@ -90,6 +93,7 @@ def _templates() -> jinja2.Environment:
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["duration"] = duration
+    environment.filters["clock"] = clock
     environment.filters["number"] = number
     environment.globals["asset"] = lambda name: Markup(
         loader.get_source(environment, name)[0]
@@ -154,7 +158,7 @@ def _moment(index: int, shown: Shown, peak: int, drawn: Timeline, fps: float) ->
         card=index,
         first=int(np.searchsorted(shown.steps, first)),
         last=int(np.searchsorted(shown.steps, last)),
-        time=duration(middle / fps),
+        time=clock(middle / fps),
         times_alarm_line=f"{number(round(value, 2))} × the alarm line" if drawn.alarm_y is not None else "",
     )
 
@@ -165,7 +169,7 @@ def _verdict(result: FileResult) -> str:
     if not result.alarm:
         return "No alarm"
     more = f" (+{len(result.alarms) - 1})" if len(result.alarms) > 1 else ""
-    return f"Alarm at {duration(result.alarms[0][0])}{more}"
+    return f"Alarm at {clock(result.alarms[0][0])}{more}"
 
 
 def _rarity(result: FileResult, promise: Promise) -> str:
@@ -227,10 +231,19 @@ def _image(frames: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode()
 
 
-def duration(seconds: float) -> str:
-    """Seconds as one would say them: 1.2 s, 3 min 05 s, 2 h 07 min."""
+def clock(seconds: float) -> str:
+    """A moment in a video, as a player shows it: 1.2 s, 3:05, 2:07:33."""
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return duration(seconds)
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time as one would say it: 1.2 s, 3 min 05 s, 2 h 07 min."""
+    if seconds < 60:
+        return f"{round(seconds, 1):g} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -76,8 +76,8 @@ class SurpriseTable:
     def begin(self, name: str, track: Track) -> None:
         """The rows that follow are of the file `name`, scored by `track`."""
         cell = io.StringIO()
-        csv.writer(cell, lineterminator="").writerow([name])
-        self._name, self._track = cell.getvalue(), track
+        csv.writer(cell).writerow([name])
+        self._name, self._track = cell.getvalue().removesuffix("\r\n"), track
         self._waiting: deque[Row] = deque()
         self.frames, self.first_alarm = 0, None
 

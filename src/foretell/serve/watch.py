@@ -213,8 +213,8 @@ def _warnings(calibration: Calibration | None, made: Promise, files: list[FileRe
     seen = calibration.overlap(file.file for file in files)
     named = ", ".join(seen[:5]) + (" and more" if len(seen) > 5 else "")
     overlap = (
-        f"{len(seen)} of the files have the name of a calibration clip ({named}). If they are the same videos, the promise "
-        "does not hold for them: the alarm line was set on them."
+        f"{len(seen)} of the files {'has' if len(seen) == 1 else 'have'} the name of a calibration clip ({named}). "
+        "Where it is the same video, the promise does not hold: the alarm line was set on it."
     )
     return [*([overlap] if seen else []), *filter(None, [longer_than_calibrated(made, files)])]
 

@@ -6,12 +6,19 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 
+const clock = (seconds) => {
+  const minutes = Math.floor(seconds / 60), rest = (seconds % 60).toFixed(1);
+  if (minutes === 0) return `${rest} s`;
+  const two = (part) => String(part).padStart(2, "0");
+  return `${minutes < 60 ? minutes : `${Math.floor(minutes / 60)}:${two(minutes % 60)}`}:${rest.padStart(4, "0")}`;
+};
+
 // 256 levels of heat as red, green, blue, opacity: the colours of pictures.py.
 const palette = Array.from({ length: 256 }, (_, level) => {
   const position = (level / 255) * (data.colours.length - 1);
   const below = Math.min(Math.floor(position), data.colours.length - 2);
   const mix = (channel) => data.colours[below][channel] * (below + 1 - position) + data.colours[below + 1][channel] * (position - below);
-  return [mix(0), mix(1), mix(2), 0.85 * level];
+  return [mix(0), mix(1), mix(2), 255 * 0.9 * (level / 255) ** 0.7];
 });
 
 // One embedded video, decoded once however often it is played on the page.
@@ -115,7 +122,7 @@ for (const root of document.querySelectorAll(".card")) {
     head.style.left = `${((step + 0.5) / info.length) * 100}%`;
     line.setAttribute("aria-valuenow", (step / info.fps).toFixed(1));
     const score = value === null ? "no score yet" : value.toFixed(2) + (root.querySelector(".at-line") ? " × alarm line" : " of the highest");
-    readout.textContent = `${(step / info.fps).toFixed(1)} s · ${score}`;
+    readout.textContent = `${clock(step / info.fps)} · ${score}`;
   });
   const goTo = (frame) => { player.wanted = false; player.video.pause(); player.seek(frame); };
   const pointTo = (event) => {

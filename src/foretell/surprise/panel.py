@@ -1,0 +1,125 @@
+"""The panel that watches: the model and, beside it, the two controls that keep its score honest, each calibrated alike.
+
+motion learns nothing and sees pixels change. The untrained network has the model's build and random weights. What they
+catch, too, needed no world model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from foretell.data.clip import View
+from foretell.errors import CheckpointError
+from foretell.model.folder import add_to_sums, load_model, read_config
+from foretell.model.world_model import ModelConfig, WorldModel
+from foretell.surprise.calibrate import Calibration, calibrate
+from foretell.surprise.score import (
+    LatentScorer,
+    MotionScorer,
+    Scorer,
+    SurpriseConfig,
+    fit_whitening,
+    load_whitening,
+    save_whitening,
+)
+
+MODEL, MOTION, UNTRAINED = "model", "motion", "untrained network"
+CALIBRATIONS = {MODEL: "calibration.json", MOTION: "controls/motion.json", UNTRAINED: "controls/untrained.json"}
+WHITENINGS = {MODEL: "surprise.safetensors", UNTRAINED: "controls/untrained.safetensors"}
+
+Clips = Callable[[], Iterable[tuple[str, np.ndarray]]]
+"""Gives (name, frames uint8 (T, H, W, 3)) one after another, from the start at each call."""
+
+
+@dataclasses.dataclass
+class Panel:
+    """Scorers by name, and their calibrations where there are any."""
+
+    scorers: dict[str, Scorer]
+    calibrations: dict[str, Calibration]
+
+    @property
+    def view(self) -> View:
+        """How all of them look at videos."""
+        return self.scorers[MODEL].view
+
+    @property
+    def controls(self) -> dict[str, tuple[Scorer, Calibration | None]]:
+        """The scorers beside the model, each with its calibration."""
+        return {name: (s, self.calibrations.get(name)) for name, s in self.scorers.items() if name != MODEL}
+
+    def calibrate(self, clips: Iterable[tuple[str, np.ndarray]], *, segment_seconds: float, gap_seconds: float) -> None:
+        """Score normal clips, each a name and uint8 (T, H, W, 3), with all scorers, and calibrate them.
+
+        Several stretches may bear the name of one file. Raises CalibrationError if none can be scored.
+        """
+        surprises: dict[str, dict[str, np.ndarray]] = {name: {} for name in self.scorers}
+        names: list[str] = []
+        for number, (clip, frames) in enumerate(clips):
+            names.append(clip)
+            for name, scorer in self.scorers.items():
+                surprises[name][str(number)] = surprise_of(scorer, frames)
+        for name, of_clips in surprises.items():
+            found = calibrate(of_clips, fps=self.view.fps, segment_seconds=segment_seconds, gap_seconds=gap_seconds)
+            seen = tuple(dict.fromkeys(names[int(number)] for number in found.names))
+            self.calibrations[name] = dataclasses.replace(found, names=seen)
+
+    def save(self, folder: Path) -> None:
+        """Write whitenings and calibrations into the model folder. Raises DataError if the disk takes no more."""
+        (folder / "controls").mkdir(exist_ok=True)
+        for name, file in WHITENINGS.items():
+            scorer = self.scorers[name]
+            assert isinstance(scorer, LatentScorer)
+            save_whitening(folder / file, scorer.whitening, scorer.config)
+        add_to_sums(folder, list(WHITENINGS.values()))
+        self.save_calibrations(folder)
+
+    def save_calibrations(self, folder: Path) -> None:
+        """Write the calibrations alone."""
+        for name, calibration in self.calibrations.items():
+            calibration.save(folder / CALIBRATIONS[name])
+
+
+def fit_panel(model: WorldModel, development: Clips, config: SurpriseConfig, seed: int) -> Panel:
+    """Scorers whitened on development clips: not trained on, and not those that calibrate."""
+    untrained = untrained_model(model.config, seed)
+    scorers: dict[str, Scorer] = {MOTION: MotionScorer(model.config.view, model.grid, config)}
+    for name, network in ((MODEL, model), (UNTRAINED, untrained)):
+        whitening = fit_whitening(network, (frames for _, frames in development()), config)
+        scorers[name] = LatentScorer(network, whitening, config)
+    return Panel(scorers, {})
+
+
+def load_panel(folder: Path) -> Panel:
+    """The panel of a model folder. Raises CheckpointError if a file is missing or altered; calibrations may be absent."""
+    model, seed = load_model(folder), int(read_config(folder).get("untrained_seed", 0))
+    networks = {MODEL: model, UNTRAINED: untrained_model(model.config, seed)}
+    scorers: dict[str, Scorer] = {}
+    for name, network in networks.items():
+        whitening, config = load_whitening(folder / WHITENINGS[name])
+        scorers[name] = LatentScorer(network, whitening, config)
+    scorers[MOTION] = MotionScorer(model.config.view, model.grid, config)
+    found = {name: folder / file for name, file in CALIBRATIONS.items() if (folder / file).exists()}
+    if found and MODEL not in found:
+        raise CheckpointError(
+            f"{folder / CALIBRATIONS[MODEL]}: missing, though the controls are calibrated: calibrate again"
+        )
+    return Panel(scorers, {name: Calibration.load(path) for name, path in found.items()})
+
+
+def untrained_model(config: ModelConfig, seed: int) -> WorldModel:
+    """The model's build with random weights, a function of `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return WorldModel(config).eval()
+
+
+def surprise_of(scorer: Scorer, frames: np.ndarray, chunk: int = 64) -> np.ndarray:
+    """Surprise (T,) of one whole clip, uint8 (T, H, W, 3), in bounded memory."""
+    scorer.start()
+    return np.concatenate([scorer.score(frames[at : at + chunk]).surprise for at in range(0, len(frames), chunk)])

@@ -1,0 +1,57 @@
+"""Fit a decoder on frozen latents: it learns to read the model, and the model does not learn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from foretell.log import progress
+from foretell.model.decoder import Decoder
+from foretell.model.world_model import WorldModel
+from foretell.train.loop import mixed_precision
+from foretell.train.optim import OptimConfig, build_optimizer, learning_rate
+
+OPTIM = OptimConfig(peak=3e-3, warmup=20)
+SQUARES = 10.0
+"""Weight of squared errors of brightness (0 to 1) beside absolute ones: at an error of 0.1 both count the same."""
+
+
+def fit_decoder(model: WorldModel, batches: Callable[[int], Tensor], *, steps: int, seed: int) -> Decoder:
+    """A decoder for `model`, from `batches(step)`: frames uint8 (B, T, 3, H, W). No weight or statistic of the model changes.
+
+    Absolute errors keep edges sharp where squared ones would blur them; squared ones see to it that a small thing is not
+    left out.
+    """
+    was_training = model.training
+    model.eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        decoder = Decoder(model.config).to(next(model.parameters()).device)
+    decoder.background.data.copy_(brightness(batches(0)).mean((0, 1)))
+    optimizer = build_optimizer(OPTIM, decoder)
+    with progress(steps, "fit decoder", "step") as bar:
+        for step in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(OPTIM, step, steps)
+            frames = batches(step)
+            with mixed_precision("auto", frames.device):
+                with torch.no_grad():
+                    latents = model.encode(frames)
+                painted = decoder(latents)
+            error = painted.float() - brightness(frames)
+            loss = error.abs().mean() + SQUARES * error.square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(decoder.parameters(), OPTIM.clip)
+            optimizer.step()
+            bar.set_postfix({"error": f"{255 * error.detach().abs().mean().item():.1f}"}, refresh=False)
+            bar.update()
+    model.train(was_training)
+    return decoder.eval()
+
+
+def brightness(frames: Tensor) -> Tensor:
+    """uint8 frames -> float, 0 to 1."""
+    return frames.float() / 255

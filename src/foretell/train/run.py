@@ -1,0 +1,227 @@
+"""From a store to a model folder: split, train, choose the checkpoint, whiten, calibrate, and write the model card."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from foretell.data.sampler import WindowSampler
+from foretell.data.split import Split, Stretch, split_stretches
+from foretell.data.store import Store
+from foretell.errors import CalibrationError, ConfigError, DataError
+from foretell.log import read_metrics, write_whole
+from foretell.model.folder import save_model
+from foretell.model.tensors import load_tensors, save_tensors
+from foretell.model.world_model import ModelConfig, WorldModel
+from foretell.objectives.collapse import alarms, monitors
+from foretell.parallel import rank, world_size
+from foretell.surprise.panel import Clips, fit_panel
+from foretell.surprise.score import SurpriseConfig
+from foretell.train.card import write_card
+from foretell.train.loop import TrainConfig, mixed_precision, train_loop
+
+MONITOR_CLIPS = 32
+"""Development windows that the monitors look at."""
+UNTRAINED_SEED = 1_000_003
+"""Start weights of the untrained control: not those of any run."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides a training run, but for the data."""
+
+    model: ModelConfig
+    """What is built; its view is replaced by the store's."""
+    train: TrainConfig
+    """How it is trained."""
+    surprise: SurpriseConfig = dataclasses.field(default_factory=SurpriseConfig)
+    """What will count as surprise."""
+    hold_out: float = 0.2
+    """Share of the footage set aside to calibrate; never trained on."""
+    development: float = 0.1
+    """Share of the footage set aside for monitors, choice of checkpoint and whitening; never trained on."""
+    segment_seconds: float = 10.0
+    """Length of a calibration unit where recordings are long."""
+    gap_seconds: float = 2.0
+    """Seconds left out between two such units."""
+
+    def __post_init__(self) -> None:
+        if not (0 < self.hold_out < 1 and 0 < self.development < 1 and self.hold_out + self.development < 1):
+            raise ConfigError(
+                f"hold-out {self.hold_out} and development {self.development}: expected shares above 0 that leave something to train on"
+            )
+
+
+def run_training(store: Store, out: Path, config: RunConfig) -> Path:
+    """Train on `store` and write the model folder `out`; a run that was killed there goes on. Returns `out`.
+
+    Raises DataError if the store is damaged or too small, ConfigError if `out` holds a run of other settings.
+    """
+    store.verify()
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, view=store.view))
+    split = split_stretches(
+        store.lengths,
+        fps=store.view.fps,
+        calibration=config.hold_out,
+        development=config.development,
+        seed=config.train.seed,
+    )
+    same_run_or_stop(out, config, store)
+    torch.set_num_threads(config.train.threads)
+    torch.manual_seed(config.train.seed)
+    model = WorldModel(config.model)
+    chooser = Chooser(out, development_windows(store, split, config.train), config.train)
+    train_loop(model, window_batches(store, split, config.train), config.train, out, chooser)
+    chosen = chooser.restore(model)
+
+    development = stretch_clips(store, split.development)
+    panel = fit_panel(model, development, config.surprise, UNTRAINED_SEED)
+    facts = run_facts(store, split, config) | {"chosen": chosen, "untrained_seed": UNTRAINED_SEED}
+    if rank() == 0:
+        save_model(out, model, facts)
+        try:
+            clips = stretch_clips(store, split.calibration)
+            panel.calibrate(clips(), segment_seconds=config.segment_seconds, gap_seconds=config.gap_seconds)
+        except CalibrationError as error:
+            print(f"not calibrated: {error}")
+        panel.save(out)
+        write_card(out)
+    return out
+
+
+class Chooser:
+    """Looks at the monitors of development clips, names alarms, and keeps the best weights, without any label.
+
+    Best: the lowest error over copy among looks whose effective rank is at least 0.8 of the best rank so far. Never the loss.
+    """
+
+    def __init__(self, folder: Path, frames: Tensor, config: TrainConfig) -> None:
+        self.path, self.frames, self.precision = folder / "best.safetensors", frames, config.precision
+        self.history = [line for line in _diary(folder) if "rank" in line]
+
+    def __call__(self, model: WorldModel, step: int) -> dict[str, Any]:
+        """The monitors of `model` after `step`, with the names of alarms; keeps its weights if they are the best so far."""
+        with mixed_precision(self.precision, self.frames.device):
+            values: dict[str, Any] = monitors(model, self.frames)
+        self.history = [line for line in self.history if line["step"] < step]
+        best_rank = max([line["rank"] or 0 for line in self.history] + [values["rank"]])
+        found = alarms(values, model.config.encoder.latent_width, best_rank)
+        self.history.append({"step": step, **values})
+        if self.best()["step"] == step and rank() == 0:
+            save_tensors(self.path, dict(model.state_dict()), {"step": step})
+        return values | {"alarms": "; ".join(map(str, found))}
+
+    def best(self) -> dict[str, Any]:
+        """The line of the diary whose weights are kept."""
+        top, best = 0.0, None
+        for line in self.history:
+            top = max(top, line["rank"] or 0)
+            fit = (line["rank"] or 0) >= 0.8 * top
+            if best is None or (fit and _copy_error(line) <= _copy_error(best)):
+                best = line
+        assert best is not None
+        return best
+
+    def restore(self, model: WorldModel) -> dict[str, Any]:
+        """Put the best weights into `model`; returns its line of the diary."""
+        model.load_state_dict(load_tensors(self.path)[0])
+        model.eval()
+        return self.best()
+
+
+def _copy_error(line: dict[str, Any]) -> float:
+    known = [line[f"error_over_copy_{h}"] for h in (4, 1) if line.get(f"error_over_copy_{h}") is not None]
+    return known[0] if known else float("inf")
+
+
+def _diary(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "metrics.jsonl"
+    return read_metrics(path) if path.exists() else []
+
+
+def window_batches(store: Store, split: Split, config: TrainConfig) -> Callable[[int], Tensor]:
+    """batches(step) -> frames uint8 (B, T, 3, H, W), a function of (seed, step, rank)."""
+    sampler = WindowSampler(
+        [s.length for s in split.train],
+        window=config.window,
+        batch=config.batch,
+        seed=config.seed,
+        rank=rank(),
+        world_size=world_size(),
+    )
+
+    def batches(step: int) -> Tensor:
+        chosen = [(split.train[i], start) for i, start in sampler.at(step)]
+        return as_batch([store.window(s.clip, s.start + start, config.window) for s, start in chosen])
+
+    return batches
+
+
+def development_windows(store: Store, split: Split, config: TrainConfig) -> Tensor:
+    """Windows of development stretches for the monitors, as long as the shortest allows up to 2 training windows."""
+    fitting = [s for s in split.development if s.length >= config.window]
+    if not fitting:
+        raise DataError(
+            f"store: no development stretch has {config.window} steps: take a shorter --window or longer videos"
+        )
+    length = min(2 * config.window, min(s.length for s in fitting))
+    windows = [(s, at) for s in fitting for at in range(0, s.length - length + 1, length)]
+    chosen = [windows[i] for i in np.linspace(0, len(windows) - 1, min(MONITOR_CLIPS, len(windows))).astype(int)]
+    return as_batch([store.window(s.clip, s.start + at, length) for s, at in chosen])
+
+
+def stretch_clips(store: Store, stretches: tuple[Stretch, ...]) -> Clips:
+    """The name of the source and the frames of each stretch, one after another."""
+
+    def clips() -> Iterator[tuple[str, np.ndarray]]:
+        for s in stretches:
+            yield store.clips[s.clip].name, store.window(s.clip, s.start, s.length)
+
+    return clips
+
+
+def as_batch(windows: list[np.ndarray]) -> Tensor:
+    """uint8 (T, H, W, 3) each -> (B, T, 3, H, W), channels last in memory."""
+    return rearrange(torch.from_numpy(np.stack(windows)), "b t h w c -> b t c h w")
+
+
+def run_facts(store: Store, split: Split, config: RunConfig) -> dict[str, Any]:
+    """What config.json says of the run, beside the model's settings."""
+    parts = {
+        name: [{"name": store.clips[s.clip].name, "start": s.start, "length": s.length} for s in getattr(split, name)]
+        for name in ("train", "development", "calibration")
+    }
+    data = {
+        "store": store.where,
+        "clips": len(store),
+        "frames": store.statistics.frames,
+        "mean": store.statistics.mean,
+        "std": store.statistics.std,
+    }
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "model"}
+    return {"foretell": metadata.version("foretell"), "data": data, "run": settings, "split": parts}
+
+
+def same_run_or_stop(out: Path, config: RunConfig, store: Store) -> None:
+    """Note the settings of a new run in `out`, or check that the run to go on with has the same."""
+    settings = dataclasses.asdict(config) | {"clips": [[c.name, c.frames, c.crc32] for c in store.clips]}
+    text = json.dumps(settings, default=str, sort_keys=True)
+    path = out / "run.json"
+    if not path.exists():
+        write_whole(path, text + "\n")
+        return
+    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+    if before != now:
+        changed = sorted(k for k in now if before.get(k) != now[k])
+        raise ConfigError(
+            f"{out}: holds a run with other settings ({', '.join(changed)}): choose another --out, or delete it"
+        )

@@ -1,0 +1,174 @@
+"""The verbs but for `train` (training.py), as Python functions; the command line is these and nothing more. Heavy libraries load when a verb is called."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tyro.conf import Positional
+
+from foretell.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from foretell.data.ingest import IngestSummary
+    from foretell.serve.imagine import ImagineSummary
+    from foretell.serve.watch import WatchSummary
+    from foretell.surprise.calibrate import Calibration
+    from foretell.worlds.record import RecordSummary
+
+Scenario = Literal["mixed", "thrown", "bouncing", "rolling", "colliding"]
+Violation = Literal["none", "cube", "vanish", "jump", "hang", "rise"]
+Fit = Literal["letterbox", "crop"]
+
+
+def record(
+    world: Positional[Literal["physics"]],
+    out: Path,
+    *,
+    episodes: int = 600,
+    seed: int = 1,
+    scenario: Scenario = "mixed",
+    violation: Violation = "none",
+    frames: int = 32,
+    size: int = 64,
+    workers: int = 1,
+) -> RecordSummary:
+    """Record a simulated world: real H.264 .mp4 files and states.parquet, the table of the true states.
+
+    Args:
+        world: Which world.
+        out: Folder to write to; a recording that was cut short goes on.
+        episodes: How many videos.
+        seed: Every episode follows from (seed, its number).
+        scenario: What happens in it.
+        violation: Something impossible that happens to a thrown object in flight.
+        frames: Frames of an episode, 10 a second.
+        size: Pixels of a side.
+        workers: Processes side by side.
+    """
+    from foretell.worlds.physics import Physics
+    from foretell.worlds.record import record as record_world
+
+    assert world == "physics"
+    made = Physics(size=size, frames=frames, scenario=scenario, violation=violation)
+    return record_world(made, Path(out), episodes=episodes, seed=seed, workers=workers)
+
+
+def ingest(
+    videos: Positional[Path],
+    out: Path,
+    *,
+    size: str = "64",
+    fps: float | None = None,
+    fit: Fit = "letterbox",
+    workers: int | None = None,
+) -> IngestSummary:
+    """Decode videos once into a clip store: one size, one rate, memory-mapped.
+
+    Args:
+        videos: A video, or a folder that is searched for videos and numbered images, folders inside it too.
+        out: The store to write; an ingest that was cut short goes on.
+        size: Pixels, as 64 or as HEIGHTxWIDTH; multiples of 8.
+        fps: Steps a second, by time stamps; unless given, the middle one of the videos' rates, at most 30.
+        fit: letterbox keeps all of the frame on black bars, crop fills the frame.
+        workers: Processes side by side; as many as there are cores unless given.
+    """
+    from foretell.data.ingest import ingest as ingest_videos
+
+    return ingest_videos(Path(videos), Path(out), view_size=parse_size(size), fps=fps, fit=fit, workers=workers)
+
+
+def calibrate(
+    model: Positional[Path], videos: Positional[Path], *, segment_seconds: float = 10.0, gap_seconds: float = 2.0
+) -> dict[str, Calibration]:
+    """Calibrate a model on further normal footage, which takes the place of what training had set aside.
+
+    Args:
+        model: The model folder.
+        videos: Normal footage that the model was not trained on.
+        segment_seconds: Recordings longer than this are cut into units of it; shorter clips are units whole.
+        gap_seconds: Left out between two such units, so that they are nearly independent.
+    """
+    from foretell.serve.footage import videos_as_clips
+    from foretell.surprise.panel import load_panel
+
+    panel = load_panel(Path(model))
+    footage = videos_as_clips(Path(videos), panel.view)
+    panel.calibrate(footage, segment_seconds=segment_seconds, gap_seconds=gap_seconds)
+    panel.save_calibrations(Path(model))
+    return panel.calibrations
+
+
+def watch(
+    model: Positional[Path],
+    videos: Positional[Path],
+    out: Path,
+    *,
+    alpha: float = 0.05,
+    false_alarms_per_hour: float | None = None,
+) -> WatchSummary:
+    """Watch videos: how surprised is the model, where and when? Writes surprise.csv, summary.json and report.html.
+
+    Args:
+        model: The model folder.
+        videos: A video or a folder of them.
+        out: Folder for the three files.
+        alpha: At most this share of normal clips raises any alarm.
+        false_alarms_per_hour: The same promise in other words; takes the place of alpha.
+    """
+    from foretell.serve.watch import watch as watch_videos
+    from foretell.surprise.panel import MODEL, load_panel
+
+    panel = load_panel(Path(model))
+    return watch_videos(
+        Path(videos),
+        Path(out),
+        scorer=panel.scorers[MODEL],
+        calibration=panel.calibrations.get(MODEL),
+        controls=panel.controls,
+        alpha=alpha,
+        false_alarms_per_hour=false_alarms_per_hour,
+    )
+
+
+def imagine(
+    model: Positional[Path],
+    clip: Positional[Path],
+    out: Path = Path("imagined.mp4"),
+    *,
+    start: int = 8,
+    horizon: int = 16,
+    data: Path | None = None,
+) -> ImagineSummary:
+    """See a few steps of a clip, imagine the rest: a video and a film strip of true, imagined and difference.
+
+    Args:
+        model: The model folder.
+        clip: A video.
+        out: The video to write; film strip, curve and numbers lie beside it.
+        start: Steps that are seen.
+        horizon: Steps that are imagined.
+        data: Store to fit the decoder on, if the one of the training is gone.
+    """
+    from foretell.serve.imagine import imagine as imagine_clip
+
+    return imagine_clip(Path(model), Path(clip), Path(out), start=start, horizon=horizon, data=data)
+
+
+def parse_size(size: str) -> tuple[int, int]:
+    """(height, width) of "64" or "128x192". Raises ConfigError."""
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?", size)
+    if not found:
+        raise ConfigError(f"size: got {size!r}, expected pixels as 64, or as HEIGHTxWIDTH like 128x192")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def is_store(source: Path | str) -> bool:
+    """Whether `source` names a clip store (a url, or a folder with store.json) and not a folder of videos. Raises DataError."""
+    if "://" in str(source):
+        return True
+    path = Path(source)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; expected a clip store or a folder of videos")
+    return path.is_dir() and ((path / "store.json").exists() or any(path.glob("frames-*.jsonl")))
