@@ -146,12 +146,23 @@ def lettering(words: str, size: int) -> np.ndarray:
 
 
 def png_bytes(image: np.ndarray) -> bytes:
-    """One picture as PNG. image: uint8 (H, W, 3)."""
-    check_axes(image, "H W 3", "png image")
-    encoder = av.CodecContext.create("png", "w")
-    encoder.height, encoder.width, encoder.pix_fmt = image.shape[0], image.shape[1], "rgb24"
-    encoder.framerate = Fraction(1)
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+    """One picture as PNG, every pixel kept. image: uint8 (H, W, 3)."""
+    return _encode(image, "png", "rgb24", {})
+
+
+def jpeg_bytes(image: np.ndarray) -> bytes:
+    """One picture as JPEG, small. image: uint8 (H, W, 3)."""
+    return _encode(image, "mjpeg", "yuvj420p", {"qmin": "4", "qmax": "4"})
+
+
+def _encode(image: np.ndarray, codec: str, pixels: str, options: dict[str, str]) -> bytes:
+    check_axes(image, "H W 3", f"{codec} image")
+    encoder = av.CodecContext.create(codec, "w")
+    assert isinstance(encoder, av.VideoCodecContext)
+    encoder.height, encoder.width, encoder.pix_fmt = image.shape[0], image.shape[1], pixels
+    encoder.framerate = encoder.time_base = Fraction(1)
+    encoder.options = options
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(format=pixels)
     return b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 
 from foretell.serve.gallery import SHOWN, Gallery, Shown
-from foretell.serve.pictures import HEAT_COLOURS, enlarge, heat_levels, heat_overlay, png_bytes
+from foretell.serve.pictures import HEAT_COLOURS, enlarge, heat_levels, heat_overlay, jpeg_bytes
 from foretell.serve.summary import FileResult, Promise, WatchSummary, expected_by_chance, number, write_text
 from foretell.serve.timeline import Ruler, Timeline, runs, timeline
 
@@ -224,11 +224,11 @@ def _player(shown: Shown, scale: tuple[float, float], fps: float) -> dict[str, A
 
 
 def _image(frames: np.ndarray) -> str:
-    """The one frame of (1, H, W, 3) as PNG for an img tag."""
+    """The one frame of (1, H, W, 3) as JPEG for an img tag."""
     height, width = frames.shape[1:3]
     factor = max(1, round(192 / min(height, width)))
     image = next(enlarge(frames, factor))
-    return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg_bytes(image)).decode()
 
 
 def clock(seconds: float) -> str:
