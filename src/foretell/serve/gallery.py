@@ -98,15 +98,15 @@ class Gallery:
     def heat_scale(self) -> tuple[float, float]:
         """Heat that is drawn as cold and as hottest, the same for all videos.
 
-        Cold is what the hottest token usually reaches while there is no alarm; hottest is what it reaches in an alarm,
-        and in any case well above all but the hottest 5% of quiet steps, so that normal videos do not glow.
+        Cold is what the hottest token stays below in four of five steps without an alarm; hottest is what it reaches in
+        an alarm, and in any case well above all but the liveliest 5% of quiet steps, so that normal videos do not glow.
         """
         quiet, alarmed = (_finite(kept) for kept in (self._quiet, self._alarmed))
         if not len(quiet):
             quiet = alarmed
         if not len(quiet):
             return 0.0, 1.0
-        cold, lively = (float(level) for level in np.quantile(quiet, [0.5, 0.95]))
+        cold, lively = (float(level) for level in np.quantile(quiet, [0.8, 0.95]))
         hot = max(cold + 3 * (lively - cold), float(np.quantile(alarmed, 0.75)) if len(alarmed) else cold)
         return cold, hot if hot > cold else cold + 1.0
 

@@ -51,6 +51,7 @@ class Track:
 
     @property
     def calibrated(self) -> bool:
+        """Whether there is an alarm line to hold the scores against."""
         return self.threshold is not None
 
 

@@ -63,6 +63,7 @@ class Ruler:
         return cls(floor, one if one > floor else floor + 1.0)
 
     def measure(self, line: Line) -> np.ndarray:
+        """float (N,): the line on this ruler's scale."""
         return (line.values - self.floor) / (self.one - self.floor)
 
 
