@@ -6,20 +6,20 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
-
 from foretell.data.clip import View
 from foretell.data.ingest_worker import Message, ingest_sources, run_processes
 from foretell.data.readers import Source, UnreadableSource, find_sources, probe, spread, summarise_fps
-from foretell.data.shard import LogEntry, Shard, read_log, recover, replace_file, shard_files
+from foretell.data.shard import LogEntry, Shard, read_log, recover, shard_files
 from foretell.data.sources import Fingerprint, fingerprint, natural
 from foretell.data.store import INDEX_NAME, ClipRecord, Statistics, frame_bytes, index_text
 from foretell.errors import ConfigError, DataError
+from foretell.log import progress as progress_bar
+from foretell.log import write_whole
 
 SMALL_BYTES = 4 * 2**20  # starting a process costs as much as decoding this
 PROBED_FOR_ESTIMATE = 32
@@ -71,7 +71,7 @@ def ingest(
     """
     began = time.monotonic()
     out = Path(out)
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = (os.cpu_count() or 1) if workers is None else workers
     if workers < 1:
         raise ConfigError(f"ingest workers: got {workers}, expected 1 or more")
     sources = [found for found in find_sources(source) if out.resolve() not in found.path.resolve().parents]
@@ -91,7 +91,7 @@ def ingest(
         pending = [found for found in sources if found.name not in done]
         skipped: list[tuple[str, str]] = []
         if pending:
-            (out / INDEX_NAME).unlink(missing_ok=True)  # until this run is through, the store is unfinished
+            _reopen(out)
             skipped = _run(out, view, sources, pending, workers, progress, lock)
         clips, statistics = _finish(out, source, view, skipped)
     return IngestSummary(
@@ -120,15 +120,14 @@ def _run(
     skipped: list[tuple[str, str]] = []
     frames = 0
     estimate = _estimate_frames(pending, view)
-    with tqdm(
-        total=estimate, unit=" frames", desc="ingest", disable=not (progress and estimate), smoothing=0.05
-    ) as bar:
+    with progress_bar(estimate, "ingest", " frames") if progress and estimate else nullcontext() as bar:
 
         def report(message: Message) -> None:
             nonlocal frames
             if message.kind == "frames":
                 frames += message.count
-                bar.update(message.count)
+                if bar is not None:
+                    bar.update(message.count)
             elif message.kind == "skipped":
                 skipped.append((message.name, message.text))
             elif message.kind == "failed":
@@ -143,7 +142,8 @@ def _run(
                 ingest_sources(out, number, view, share, report)
         else:
             run_processes(out, view, shares, report, lock)
-        bar.total = frames
+        if bar is not None:
+            bar.total = frames  # it was an estimate
     return sorted(skipped, key=lambda pair: order[pair[0]])
 
 
@@ -211,6 +211,14 @@ def _shard_numbers(out: Path) -> list[int]:
     return sorted(int(log.stem.removeprefix("frames-")) for log in out.glob("frames-*.jsonl"))
 
 
+def _reopen(out: Path) -> None:
+    """Until the run is through, the store is unfinished."""
+    try:
+        (out / INDEX_NAME).unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
+
+
 def _check_unchanged(out: Path, sources: Sequence[Source], done: dict[str, LogEntry]) -> None:
     here = {found.name: found for found in sources}
     for name, entry in done.items():
@@ -242,7 +250,7 @@ def _finish(
     clips.sort(key=lambda clip: natural(clip.name))
     statistics = _statistics(entries)
     if not finished:
-        replace_file(out / INDEX_NAME, index_text(view, clips, statistics, skipped))
+        write_whole(out / INDEX_NAME, index_text(view, clips, statistics, skipped))
     return clips, statistics
 
 

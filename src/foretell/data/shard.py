@@ -19,6 +19,7 @@ from foretell.data.clip import View
 from foretell.data.sources import Fingerprint
 from foretell.data.store import VERSION, checksum, frame_bytes, map_frames
 from foretell.errors import ConfigError, DataError
+from foretell.log import write_whole
 
 STATISTICS_EVERY = 8  # frames; enough for a mean, and an eighth of the cost
 
@@ -174,22 +175,9 @@ def recover(folder: Path, number: int, view: View) -> list[LogEntry]:
     for index, entry in enumerate(entries):
         whole = entry.offset + entry.frames <= len(frames)
         if not whole or checksum(frames, entry.offset, entry.frames) != entry.crc32:
-            replace_file(log, _header(view) + "".join(map(_line, entries[:index])))
+            write_whole(log, _header(view) + "".join(map(_line, entries[:index])))
             return entries[:index]
     return entries
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a text file so that it is there whole or not at all. Raises DataError if it cannot be written."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); make room there and run it again") from error
 
 
 def _header(view: View) -> str:
