@@ -120,16 +120,15 @@ class ViTEncoder(nn.Module):
         rows, columns = latent_grid(config, height, width)
         self.patches = nn.Conv2d(3, config.width, TOKEN_PIXELS, stride=TOKEN_PIXELS)
         self.position = nn.Parameter(0.02 * torch.randn(1, rows * columns, config.width))
-        self.blocks = nn.Sequential(
-            *(TransformerBlock(config.width, config.heads, causal=False) for _ in range(config.depth))
-        )
+        self.blocks = nn.ModuleList(TransformerBlock(config.width, config.heads) for _ in range(config.depth))
         self.project = nn.Linear(config.width, config.latent_width)
         self.norm = LatentNorm(config.latent_width)
 
     def forward(self, frames: Tensor) -> Tensor:
         tokens = rearrange(self.patches(_images(frames)), "n d h w -> n (h w) d") + self.position
-        tokens = self.project(self.blocks(tokens))
-        latents: Tensor = self.norm(rearrange(tokens, "(b t) p d -> b t p d", b=frames.shape[0]))
+        for block in self.blocks:
+            tokens, _ = block(tokens)
+        latents: Tensor = self.norm(rearrange(self.project(tokens), "(b t) p d -> b t p d", b=frames.shape[0]))
         return latents
 
 

@@ -35,43 +35,50 @@ class ConvResidual(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over the second axis, causal if asked: (N, L, C) -> same.
+    """Multi-head attention of x (N, L, C) over what was seen: keys and values (N, M, 2C) -> (N, L, C).
 
     Plain softmax(qk)v below 256 tokens on the CPU, where it is faster in bf16 than the fused kernel.
     """
 
-    def __init__(self, width: int, heads: int, *, causal: bool) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads, self.causal = heads, causal
-        self.qkv = nn.Linear(width, 3 * width)
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        q, k, v = rearrange(self.qkv(x), "n l (three h c) -> three n h l c", three=3, h=self.heads)
-        length = x.shape[1]
-        if x.device.type == "cpu" and length < 256:
-            scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
-            if self.causal:
-                later = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
-                scores = scores.masked_fill(later, float("-inf"))
-            mixed = scores.softmax(-1) @ v
+    def forward(self, x: Tensor, seen: Tensor, bias: Tensor | None) -> Tensor:
+        """`bias` (heads, L, M) is added to the scores; None adds nothing."""
+        query = rearrange(self.query(x), "n l (h c) -> n h l c", h=self.heads)
+        key, value = rearrange(seen, "n m (two h c) -> two n h m c", two=2, h=self.heads)
+        bias = None if bias is None else bias.to(query.dtype)
+        if x.device.type == "cpu" and seen.shape[1] < 256:
+            scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+            mixed = (scores if bias is None else scores + bias).softmax(-1) @ value
         else:
-            mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+            mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
         projected: Tensor = self.out(rearrange(mixed, "n h l c -> n l (h c)"))
         return projected
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm attention and MLP: (N, L, C) -> same."""
+    """Pre-norm attention and MLP."""
 
-    def __init__(self, width: int, heads: int, *, causal: bool, dropout: float = 0.0) -> None:
+    def __init__(self, width: int, heads: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = Attention(width, heads, causal=causal)
+        self.attention = Attention(width, heads)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.dropout(self.attention(self.norm_attention(x)))
-        out: Tensor = x + self.dropout(self.mlp(self.norm_mlp(x)))
-        return out
+    def forward(self, x: Tensor, past: Tensor | None = None, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x (N, L, C) looks at itself and at keys and values of the past (N, K, 2C).
+
+        Returns the new x and keys and values of past and x together (N, K + L, 2C).
+        """
+        normed = self.norm_attention(x)
+        seen = self.attention.key_value(normed)
+        seen = seen if past is None else torch.cat([past.to(seen.dtype), seen], 1)
+        x = x + self.dropout(self.attention(normed, seen, bias))
+        x = x + self.dropout(self.mlp(self.norm_mlp(x)))
+        return x, seen

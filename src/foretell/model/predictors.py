@@ -1,7 +1,8 @@
 """Predictors: from the latents seen so far, the next ones. A predictor carries a memory from step to step.
 
-Both kinds speak one language: ``start`` gives an empty memory, ``step`` takes one latent (B, P, D) and the memory and
-returns the foretold next latent and the new memory. A rollout feeds a predictor its own words.
+Both kinds speak one language: ``start`` gives an empty memory; ``step`` takes one latent (B, P, D) and the memory and
+returns the foretold next latent and the new memory; ``scan`` does so for many steps at once; ``memory_after`` finds in
+what a scan leaves the memory after some of its steps. A memory has one shape whatever was seen, batch first.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class CausalConfig:
     heads: int = 4
     """Attention heads."""
     history: int = 12
-    """Steps it can look back."""
+    """Steps that a block looks back, its own counted; blocks on blocks look further."""
     dropout: float = 0.1
     """Dropout in training."""
 
@@ -46,8 +47,9 @@ PredictorConfig = RecurrentConfig | CausalConfig
 class RecurrentPredictor(nn.Module):
     """Convolutional gated recurrence with residual output, z' = z + f(memory) (after ConvGRU, arXiv 1511.06432).
 
-    One 3x3 convolution looks at the token, its neighbours and their memories; two 1x1 convolutions make from it the
+    One 3x3 convolution looks at the token, its neighbours and their memories; a 1x1 convolution makes from it the
     gate and what is written through it. A GRU's three 3x3 gates cost twice as much and foretold no better.
+    Tokens stay (B, P, C) between steps: as a picture that is channels last, and no step copies it into another order.
     """
 
     def __init__(self, config: RecurrentConfig, latent_width: int, grid: tuple[int, int]) -> None:
@@ -66,63 +68,61 @@ class RecurrentPredictor(nn.Module):
         nn.init.zeros_(last.bias)
 
     def start(self, batch: int) -> Tensor:
-        """An empty memory (B, hidden, rows, columns)."""
-        weight = self.look.weight
-        memory = torch.zeros(batch, self.hidden, *self.grid, device=weight.device, dtype=weight.dtype)
-        return memory.contiguous(memory_format=torch.channels_last)
-
-    def remember(self, latents: Tensor, memory: Tensor) -> Tensor:
-        """Take in latents (B, P, D): the new memory."""
-        seen = rearrange(latents, "b (h w) d -> b d h w", h=self.grid[0]).to(memory.dtype)
-        looked = nn.functional.relu(self.look(torch.cat([seen, memory], 1)))
-        gate, content = self.write(looked).chunk(2, 1)
-        return torch.lerp(memory, torch.tanh(content).to(memory.dtype), torch.sigmoid(gate).to(memory.dtype))
-
-    def foretell(self, latents: Tensor, memory: Tensor) -> Tensor:
-        """The next latents (B, P, D), said from the memory that has already taken in `latents`."""
-        return latents + rearrange(self.speak(memory), "b d h w -> b (h w) d")
+        """An empty memory (B, P, hidden)."""
+        return self.look.weight.new_zeros(batch, self.grid[0] * self.grid[1], self.hidden)
 
     def step(self, latents: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Take in latents (B, P, D); the foretold next ones and the new memory."""
-        memory = self.remember(latents, memory)
-        return self.foretell(latents, memory), memory
+        memory = self._remember(latents, memory)
+        return self._foretell(latents, memory), memory
 
     def scan(self, latents: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """latents (B, T, P, D) -> foretold (B, T, P, D), where [:, t] speaks of t + 1, and memories (B, T, ...)."""
+        """latents (B, T, P, D) -> foretold (B, T, P, D), where [:, t] speaks of t + 1, and memories (B, T, P, hidden)."""
         memory, memories = self.start(latents.shape[0]) if memory is None else memory, []
         for now in latents.unbind(1):
-            memory = self.remember(now, memory)
+            memory = self._remember(now, memory)
             memories.append(memory)
-        stacked = torch.stack(memories, 1)
-        said = self.foretell(latents.flatten(0, 1), _joined(stacked))
-        return rearrange(said, "(b t) p d -> b t p d", b=latents.shape[0]), stacked
+        kept = torch.stack(memories, 1)
+        said = self._foretell(latents.flatten(0, 1), kept.flatten(0, 1))
+        return said.view(latents.shape), kept
 
-    def last(self, memories: Tensor) -> Tensor:
-        """The memory after the last step of a scan."""
-        return memories[:, -1]
+    def memory_after(self, memories: Tensor, steps: Sequence[int]) -> Tensor:
+        """From what a scan left, the memories after these of its steps (0-based): (B, S, P, hidden)."""
+        return memories[:, list(steps)]
 
-    def rollouts(self, latents: Tensor, memories: Tensor, starts: Sequence[int], horizon: int) -> Tensor:
-        """From every start: foretold (B, S, horizon, P, D); [:, s, k] speaks of step starts[s] + k + 1."""
-        chosen = torch.as_tensor(starts, device=latents.device)
-        now, memory = latents[:, chosen].flatten(0, 1), _joined(memories[:, chosen])
-        said = [self.foretell(now, memory)]
-        while len(said) < horizon:
-            now, memory = self.step(said[-1], memory)
-            said.append(now)
-        return rearrange(torch.stack(said, 1), "(b s) k p d -> b s k p d", b=latents.shape[0])
+    def _remember(self, latents: Tensor, memory: Tensor) -> Tensor:
+        seen = torch.cat([latents.to(memory.dtype), memory], -1)
+        looked = nn.functional.relu(self.look(self._picture(seen)))
+        gate, content = _tokens(self.write(looked)).chunk(2, -1)
+        return torch.lerp(memory, torch.tanh(content).to(memory.dtype), torch.sigmoid(gate).to(memory.dtype))
+
+    def _foretell(self, latents: Tensor, memory: Tensor) -> Tensor:
+        """The next latents (B, P, D), said from the memory that has already taken in `latents`."""
+        return latents + _tokens(self.speak(self._picture(memory)))
+
+    def _picture(self, tokens: Tensor) -> Tensor:
+        return rearrange(tokens, "b (h w) c -> b c h w", h=self.grid[0])
+
+
+def _tokens(picture: Tensor) -> Tensor:
+    return rearrange(picture, "b c h w -> b (h w) c")
 
 
 class CausalPredictor(nn.Module):
-    """Causal transformer over time, the same for every token, with residual output. Its memory is the last latents."""
+    """Causal transformer over time, the same for every token, with residual output.
+
+    Its memory holds, for every block, keys and values of the last history - 1 steps, so that each step is read once;
+    what came before the first step reads as zeros. Order is told by a learned bias for every distance in time
+    (arXiv 1910.10683), so that a memory may slide on for ever.
+    """
 
     def __init__(self, config: CausalConfig, latent_width: int, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.history, self.tokens, self.latent_width = config.history, grid[0] * grid[1], latent_width
+        self.history, self.tokens = config.history, grid[0] * grid[1]
         self.enter = nn.Linear(latent_width, config.width)
-        self.position = nn.Parameter(0.02 * torch.randn(config.history, config.width))
+        self.distance = nn.Parameter(torch.zeros(config.depth, config.heads, config.history))
         self.blocks = nn.ModuleList(
-            TransformerBlock(config.width, config.heads, causal=True, dropout=config.dropout)
-            for _ in range(config.depth)
+            TransformerBlock(config.width, config.heads, dropout=config.dropout) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.width)
         self.speak = nn.Linear(config.width, latent_width)
@@ -130,58 +130,42 @@ class CausalPredictor(nn.Module):
         nn.init.zeros_(self.speak.bias)
 
     def start(self, batch: int) -> Tensor:
-        """An empty memory (B, 0, P, D)."""
-        return self.position.new_zeros(batch, 0, self.tokens, self.latent_width)
+        """An empty memory (B, P, depth, history - 1, 2 * width)."""
+        width = self.enter.out_features
+        return self.distance.new_zeros(batch, self.tokens, len(self.blocks), self.history - 1, 2 * width)
 
     def step(self, latents: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in latents (B, P, D); the foretold next ones and the new memory (B, <= history, P, D)."""
-        memory = torch.cat([memory, latents[:, None].to(memory.dtype)], 1)[:, -self.history :]
-        return self._read(memory)[:, -1], memory
+        """Take in latents (B, P, D); the foretold next ones and the new memory."""
+        said, memories = self.scan(latents[:, None], memory)
+        return said[:, 0], memories[:, :, :, 1:]
 
     def scan(self, latents: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """latents (B, T, P, D) -> foretold (B, T, P, D), and the past it may look at, (B, K + T, P, D).
+        """latents (B, T, P, D) -> foretold (B, T, P, D), where [:, t] speaks of t + 1.
 
-        Steps later than `history` read a sliding window, the same that `step` would hold.
+        And keys and values of all steps behind those of the memory, (B, P, depth, history - 1 + T, 2 * width).
         """
-        past = latents if memory is None else torch.cat([memory, latents.to(memory.dtype)], 1)
-        said = self._read(past[:, : self.history])
-        if past.shape[1] > self.history:
-            windows = past.unfold(1, self.history, 1)[:, 1:]
-            later = self._read(rearrange(windows, "b w p d k -> (b w) k p d"))[:, -1]
-            said = torch.cat([said, rearrange(later, "(b w) p d -> b w p d", b=past.shape[0])], 1)
-        return said[:, -latents.shape[1] :], past
+        memory = self.start(latents.shape[0]) if memory is None else memory
+        hidden = self.enter(rearrange(latents, "b t p d -> (b p) t d"))
+        kept = []
+        for number, block in enumerate(self.blocks):
+            past = rearrange(memory[:, :, number], "b p k c -> (b p) k c")
+            hidden, seen = block(hidden, past, self._nearness(number, latents.shape[1]))
+            kept.append(seen)
+        change = rearrange(self.speak(self.norm(hidden)), "(b p) t d -> b t p d", p=self.tokens)
+        return latents + change, rearrange(torch.stack(kept, 1), "(b p) n k c -> b p n k c", p=self.tokens)
 
-    def last(self, memories: Tensor) -> Tensor:
-        """The memory after the last step of a scan."""
-        return memories[:, -self.history :]
+    def memory_after(self, memories: Tensor, steps: Sequence[int]) -> Tensor:
+        """From what a scan left, the memories after these of its steps (0-based): (B, S, P, depth, history - 1, ...)."""
+        return torch.stack([memories[:, :, :, step + 1 : step + self.history] for step in steps], 1)
 
-    def rollouts(self, latents: Tensor, memories: Tensor, starts: Sequence[int], horizon: int) -> Tensor:
-        """From every start: foretold (B, S, horizon, P, D); [:, s, k] speaks of step starts[s] + k + 1."""
-        before = memories.shape[1] - latents.shape[1]
-        rolls = []
-        for start in starts:
-            end = before + start + 1
-            window = memories[:, max(0, end - self.history) : end]
-            said = [self._read(window)[:, -1]]
-            while len(said) < horizon:
-                now, window = self.step(said[-1], window)
-                said.append(now)
-            rolls.append(torch.stack(said, 1))
-        return torch.stack(rolls, 1)
-
-    def _read(self, window: Tensor) -> Tensor:
-        """window (B, K <= history, P, D) -> foretold (B, K, P, D)."""
-        tokens = rearrange(window, "b k p d -> (b p) k d")
-        hidden = self.enter(tokens) + self.position[: tokens.shape[1]]
-        for block in self.blocks:
-            hidden = block(hidden)
-        change = self.speak(self.norm(hidden))
-        return window + rearrange(change, "(b p) k d -> b k p d", b=window.shape[0])
-
-
-def _joined(memories: Tensor) -> Tensor:
-    """(B, T, C, h, w) -> (B*T, C, h, w), channels last in memory."""
-    return memories.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    def _nearness(self, block: int, steps: int) -> Tensor:
+        """What a block adds to its scores (heads, T, history - 1 + T): by distance in time; -inf outside the history."""
+        device = self.distance.device
+        asking = torch.arange(steps, device=device)[:, None] + self.history - 1
+        distance = asking - torch.arange(self.history - 1 + steps, device=device)
+        outside = (distance < 0) | (distance >= self.history)
+        bias = self.distance[block][:, distance.clamp(0, self.history - 1)]
+        return bias.masked_fill(outside, float("-inf"))
 
 
 Predictor = RecurrentPredictor | CausalPredictor

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from foretell.data.clip import View
@@ -31,7 +32,7 @@ class Foretold(NamedTuple):
 
     latents: Tensor  # (B, T, P, D)
     next: Tensor  # (B, T, P, D); [:, t] speaks of step t + 1
-    memories: Tensor  # the predictor's memory after every step
+    memories: Tensor  # what the scan left; predictor.memory_after finds the memory after a step in it
 
 
 class WorldModel(nn.Module):
@@ -49,7 +50,7 @@ class WorldModel(nn.Module):
     def encode(self, frames: Tensor) -> Tensor:
         """frames uint8 (B, T, 3, H, W) -> latents (B, T, P, D). Raises ShapeError."""
         check_axes(frames, f"B T 3 {self.config.view.height} {self.config.view.width}", "frames")
-        latents: Tensor = self.encoder(frames.float().mul_(4 / 255).sub_(2))
+        latents: Tensor = self.encoder(frames.float().sub_(128).div_(64))  # exact in bf16, too
         return latents
 
     def predict(self, latents: Tensor) -> Foretold:
@@ -61,12 +62,17 @@ class WorldModel(nn.Module):
     def go_on(self, latents: Tensor, memory: Tensor | None) -> tuple[Foretold, Tensor]:
         """Like `predict`, for the next stretch of a video: takes the memory that the last one left, leaves its own."""
         said, memories = self.predictor.scan(latents, memory)
-        return Foretold(latents, said, memories), self.predictor.last(memories)
+        return Foretold(latents, said, memories), self.predictor.memory_after(memories, [latents.shape[1] - 1])[:, 0]
 
     def rollouts(self, foretold: Foretold, starts: list[int], horizon: int) -> Tensor:
         """From each of S steps, `horizon` steps ahead on its own words: (B, S, horizon, P, D)."""
-        said: Tensor = self.predictor.rollouts(foretold.latents, foretold.memories, starts, horizon)
-        return said
+        now = foretold.next[:, starts].flatten(0, 1)
+        memory = self.predictor.memory_after(foretold.memories, starts).flatten(0, 1)
+        said = [now]
+        while len(said) < horizon:
+            now, memory = self.predictor.step(now, memory)
+            said.append(now)
+        return rearrange(torch.stack(said, 1), "(b s) k p d -> b s k p d", s=len(starts))
 
     def rollout(self, latents: Tensor, horizon: int) -> Tensor:
         """latents seen (B, T, P, D) -> the next `horizon` steps (B, horizon, P, D)."""

@@ -78,8 +78,9 @@ class NextLatent:
 
 def pixel_motion(frames: Tensor, grid: tuple[int, int]) -> Tensor:
     """How much the pixels under each token change from step to step: frames (B, T, 3, H, W) -> (B, T-1, P)."""
-    grey = frames.float().mean(2)
-    change = (grey[:, 1:] - grey[:, :-1]).abs()
+    red, green, blue = frames.to(torch.int16).unbind(2)
+    grey = red + green + blue
+    change = (grey[:, 1:] - grey[:, :-1]).abs().float() / 3
     return reduce(change, "b t (h y) (w x) -> b t (h w)", "mean", h=grid[0], w=grid[1])
 
 
