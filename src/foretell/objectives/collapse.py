@@ -39,8 +39,8 @@ def monitors(model: WorldModel, frames: Tensor) -> dict[str, float]:
     error_over_copy_h, error_over_linear_h: squared error h steps ahead over that of repeating the last latent, and of
     going on in a straight line. rank: effective rank, exp of the entropy of the singular values (of D). std_*: deviation
     over frames, of the least, middle and largest dimension. std_within: the same inside clips, where the picture moves.
-    sigreg: the statistic over its value for true Gaussians. order: change in 1 step over change in many; near 1, time
-    has no order. motion: mean change of a pixel from step to step, in grey levels.
+    sigreg_over_gaussian: the statistic over its value for true Gaussians. order: change in 1 step over change in many;
+    near 1, time has no order. motion: mean change of a pixel from step to step, in grey levels.
     """
     generator = torch.Generator().manual_seed(0)
     latents = torch.cat([model.encode(clip[None]) for clip in frames]).float()
@@ -48,14 +48,14 @@ def monitors(model: WorldModel, frames: Tensor) -> dict[str, float]:
 
     motion = pixel_motion(frames, model.grid)
     moving, spread = drawn_tokens(latents, motion, TOKENS, generator)
-    deviation = spread.std(0)
+    deviation, directions = spread.std(0), unit_directions(512, spread.shape[1], generator)
     values |= {
         "rank": effective_rank(spread),
         "std_min": deviation.min().item(),
         "std_median": deviation.median().item(),
         "std_max": deviation.max().item(),
         "std_within": moving.std(1).mean(0).median().item(),
-        "sigreg": sigreg(spread, unit_directions(512, spread.shape[1], generator)).item() * len(spread) / SIGREG_FLOOR,
+        "sigreg_over_gaussian": sigreg(spread, directions).item() * len(spread) / SIGREG_FLOOR,
         "motion": motion.mean().item(),
     }
     return values

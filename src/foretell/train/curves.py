@@ -69,7 +69,7 @@ def draw(
     guides: label -> value to compare with. mark: the step that the legend speaks of. log: logarithmic height.
     """
     thin = {name: _thin(points) for name, points in lines.items()}
-    values = [v for points in thin.values() for _, v in points if _shown(v, log)]
+    values = [v for points in thin.values() for _, v in points if v is not None and _shown(v, log)]
     if not values:
         return None
     axis = _Axis.over([*values, *guides.values()], log)
@@ -84,9 +84,7 @@ def draw(
         known = [place for place in places if place]
         marked = next((v for s, v in lines[name] if s == mark), None)
         if known:
-            curves.append(
-                Curve(name=name, path=_path(places), dots=known if len(known) <= DOTS else [], value=marked)
-            )
+            curves.append(Curve(name=name, path=_path(places), dots=known if len(known) <= DOTS else [], value=marked))
     return Chart(
         title=title,
         says=says,
@@ -118,7 +116,9 @@ class _Axis:
         return self.low <= value <= self.high
 
     def y(self, value: float) -> float:
-        low, high, at = (math.log(v) for v in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
+        low, high, at = (
+            (math.log(v) for v in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
+        )
         return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (at - low) / (high - low), 1)
 
     def ticks(self) -> list[float]:
@@ -133,15 +133,15 @@ class _Axis:
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """Three to six round numbers from low to high."""
-    rough = (high - low) / 5 or 1.0
+    """Three to seven round numbers from low to high."""
+    rough = (high - low) / 6 or 1.0
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.999)
     return [round(i * step, 10) for i in range(math.ceil(low / step), math.floor(high / step + 1e-9) + 1)]
 
 
-def _shown(value: float | None, log: bool) -> bool:
-    return value is not None and math.isfinite(value) and (value > 0 or not log)
+def _shown(value: float, log: bool) -> bool:
+    return math.isfinite(value) and (value > 0 or not log)
 
 
 def _thin(points: Points) -> Points:
@@ -151,9 +151,7 @@ def _thin(points: Points) -> Points:
         return points
     groups = [points[at : at + size] for at in range(0, len(points), size)]
     known = [[v for _, v in group if v is not None and math.isfinite(v)] for group in groups]
-    return [
-        (fmean(s for s, _ in group), fmean(of) if of else None) for group, of in zip(groups, known, strict=True)
-    ]
+    return [(fmean(s for s, _ in group), fmean(of) if of else None) for group, of in zip(groups, known, strict=True)]
 
 
 def _path(places: Sequence[tuple[float, float] | None]) -> str:

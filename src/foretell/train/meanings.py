@@ -27,7 +27,7 @@ class Monitor:
             return f"{self.low:g} to {self.high:g}"
         if self.low > -math.inf:
             return f"{self.low:g} or more"
-        return f"{self.high:g} or less" if self.high < math.inf else "no alarm is set on it"
+        return f"{self.high:g} or less" if self.high < math.inf else "no alarm on it"
 
     def judge(self, value: float | None) -> str:
         """in range, out of range, unknown; empty for a monitor without a range."""
@@ -55,7 +55,9 @@ def monitors_of(latent_width: int) -> list[Monitor]:
             meaning="How much latents differ from frame to frame, over all held-out frames.",
         ),
         Monitor(key="std_min", name="Deviation, least dimension", meaning="Near 0, a dimension lies idle."),
-        Monitor(key="std_max", name="Deviation, largest dimension", meaning="Far above the middle one, a dimension rules."),
+        Monitor(
+            key="std_max", name="Deviation, largest dimension", meaning="Far above the middle one, a dimension rules."
+        ),
         Monitor(
             key="std_within",
             name="Deviation inside clips",
@@ -63,7 +65,7 @@ def monitors_of(latent_width: int) -> list[Monitor]:
             meaning="The same inside one clip, where the picture moves. Near 0, latents say which clip it is and nothing else.",
         ),
         Monitor(
-            key="sigreg",
+            key="sigreg_over_gaussian",
             name="Distance from a Gaussian",
             meaning="How unevenly latents are spread, against samples that truly are Gaussian (1).",
         ),
@@ -97,7 +99,10 @@ def foresight(line: dict[str, Any]) -> list[Foresight]:
     found = []
     for steps in HORIZONS:
         if f"error_over_copy_{steps}" in line:
-            model, over_linear = measured(line, f"error_over_copy_{steps}"), measured(line, f"error_over_linear_{steps}")
+            model, over_linear = (
+                measured(line, f"error_over_copy_{steps}"),
+                measured(line, f"error_over_linear_{steps}"),
+            )
             straight = model / over_linear if model is not None and over_linear else None
             found.append(Foresight(steps=steps, model=model, straight=straight))
     return found
