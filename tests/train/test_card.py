@@ -20,7 +20,7 @@ from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.objectives.collapse import alarms, monitors
 from foretell.objectives.next_latent import NextLatent, NextLatentConfig
 from foretell.surprise.calibrate import Calibration
-from foretell.train.card import TERMS, duration, number, write_card
+from foretell.train.card import TERMS, count, duration, number, write_card
 from foretell.train.curves import HEIGHT, LEFT, POINTS, TOP, WIDTH, draw
 from foretell.train.meanings import foresight, monitors_of, raised_alarms, read_alarms
 
@@ -140,9 +140,9 @@ def test_tells_what_is_in_the_folder(tmp_path):
         "No alarm stands",
         "4 × 6 tokens of 12 numbers",
         "48 × 32 pixels, 5 steps a second, letterbox",
-        f"encoder {number(parameters['encoder'] / 1e6)} M, predictor {number(parameters['predictor'] / 1e6)} M",
+        f"encoder {count(parameters['encoder'])}, predictor {count(parameters['predictor'])}",
         "40 steps of 3 windows of 16 frames, about 3.84 s at 500 frames a second; seed 11",
-        "Step 40 of 4 looks",
+        "Step 40, chosen from 4 looks",
         "foretell 9.8.7",
         "10 clips, 485 frames, 97 s",
         "7 stretches, 70 s, to learn from",
@@ -335,7 +335,9 @@ def test_flat_and_zero_lines_can_be_drawn():
         assert draw("t", "s", {"a": [(7, value)]}, guides={}, mark=7, log=False).curves[0].value == value
 
 
-def test_lengths_of_time():
+def test_numbers_as_one_would_say_them():
+    assert [count(n) for n in (950, 597_632, 1_200_000)] == ["950", "598 k", "1.2 M"]
+    assert [number(v) for v in (None, 0.29849, 1331.7, 98.917)] == ["–", "0.298", "1,332", "98.9"]
     assert [duration(s) for s in (0.25, 90, 450, 9000)] == ["0.25 s", "90 s", "7.5 min", "2.5 h"]
 
 

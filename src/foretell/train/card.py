@@ -93,7 +93,7 @@ def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"number": number, "duration": duration}
+    environment.filters |= {"number": number, "count": count, "duration": duration}
     environment.globals["css"] = Markup(loader.get_source(environment, "card.css")[0])  # our own text, not the user's
     return environment
 
@@ -203,6 +203,14 @@ def number(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def count(things: int) -> str:
+    """A large count in three digits: 950, 598 k, 1.2 M."""
+    for size, unit in ((10**6, "M"), (1000, "k")):
+        if things >= size:
+            return f"{things / size:.3g} {unit}"
+    return str(things)
 
 
 def duration(seconds: float) -> str:
