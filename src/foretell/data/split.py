@@ -47,7 +47,7 @@ def split_stretches(
     neighbours. `calibration` and `development` are shares of all stretches, each at least one.
     Raises DataError if fewer than three stretches come out.
     """
-    whole = round(stretch_seconds * fps)
+    whole = max(1, round(stretch_seconds * fps))
     stretches = [piece for clip, length in enumerate(lengths) for piece in _cut(clip, length, whole)]
     if len(stretches) < 3:
         raise DataError(

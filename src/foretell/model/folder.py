@@ -49,7 +49,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
         facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = facts["version"]
+        version, _ = facts["version"], dict(facts["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{path}: missing or damaged ({error}): is this a model folder? Bring it back, or train again"
@@ -64,7 +64,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 def load_model(folder: Path) -> WorldModel:
     """The model of a folder, in eval mode. Raises CheckpointError if a file is missing, altered or does not fit."""
     facts = read_config(folder)
-    for name, expected in facts.get("sha256", {}).items():
+    for name, expected in facts["sha256"].items():
         found = file_sum(folder / name)
         if found != expected:
             raise CheckpointError(
