@@ -40,8 +40,9 @@ class NextLatentConfig:
     """Deviation over a clip that a moving token should reach."""
 
     def __post_init__(self) -> None:
-        if self.horizon < 2 and self.rollout:
-            raise ConfigError(f"objective horizon: got {self.horizon}, expected 2 or more when rollout is weighed")
+        for name, least in (("horizon", 2), ("starts", 1), ("tokens", 2), ("directions", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"objective {name}: got {getattr(self, name)}, expected {least} or more")
 
 
 class NextLatent:

@@ -47,10 +47,10 @@ def sigreg(latents: Tensor, directions: Tensor) -> Tensor:
 def variance_covariance(latents: Tensor, *, floor: float = 1.0) -> tuple[Tensor, Tensor]:
     """VICReg's two terms for latents (N, D): mean relu(floor - std), and the squared off-diagonal covariance over D.
 
-    Source: arXiv 2105.04906.
+    Source: arXiv 2105.04906; covariance is over N, not N - 1, so that it is the same on any number of ranks.
     """
     centred = latents.float() - mean_over_ranks(latents.float().mean(0))
-    covariance = mean_over_ranks(centred.T @ centred / (len(centred) - 1))
+    covariance = mean_over_ranks(centred.T @ centred / len(centred))
     deviation = (covariance.diagonal() + 1e-4).sqrt()
     off_diagonal = covariance - covariance.diagonal().diag()
     return torch.relu(floor - deviation).mean(), (off_diagonal**2).sum() / latents.shape[1]

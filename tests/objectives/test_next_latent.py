@@ -1,0 +1,126 @@
+"""The objective's terms on data whose answer is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from foretell.data.clip import View
+from foretell.errors import ConfigError
+from foretell.model.encoders import DenseConfig, PooledConfig
+from foretell.model.predictors import CausalConfig, RecurrentConfig
+from foretell.model.world_model import ModelConfig, WorldModel
+from foretell.objectives.next_latent import NextLatent, NextLatentConfig, drawn_tokens, pixel_motion
+
+BATCH, STEPS, HEIGHT, WIDTH = 3, 9, 16, 32
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def model_of(pooled: bool = False) -> WorldModel:
+    torch.manual_seed(0)
+    encoder = PooledConfig(latent_width=5, channels=4) if pooled else DenseConfig(latent_width=5, stem_channels=6)
+    predictor = CausalConfig(width=8, depth=1, heads=2) if pooled else RecurrentConfig(hidden=7)
+    return WorldModel(ModelConfig(view=View(height=HEIGHT, width=WIDTH), encoder=encoder, predictor=predictor)).train()
+
+
+def video() -> Tensor:
+    return torch.randint(0, 256, (BATCH, STEPS, 3, HEIGHT, WIDTH), generator=generator(1), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("pooled", [False, True], ids=["dense", "pooled"])
+@pytest.mark.parametrize("regularizer", ["sigreg", "vcreg"])
+def test_names_of_terms_are_names_of_weights(pooled, regularizer):
+    objective = NextLatent(NextLatentConfig(regularizer=regularizer))
+    terms = objective.terms(model_of(pooled), video(), generator())
+    assert terms.keys() == objective.weights.keys() == {"next", "rollout", "within", regularizer}
+    assert all(term.shape == () and torch.isfinite(term) for term in terms.values())
+    assert objective.weights[regularizer] == 20
+
+
+def test_who_says_that_nothing_changes_errs_by_the_change():
+    """A new predictor says z' = z exactly: the one-step error is the mean squared change, the rollout's the longer ones."""
+    model = model_of()
+    terms = NextLatent(NextLatentConfig(horizon=4, starts=100)).terms(model, video(), generator())
+    latents = model.encode(video())
+    torch.testing.assert_close(terms["next"], (latents[:, 1:] - latents[:, :-1]).pow(2).mean())
+    starts = STEPS - 4
+    changes = [(latents[:, k : k + starts] - latents[:, :starts]).pow(2).mean() for k in (2, 3, 4)]
+    torch.testing.assert_close(terms["rollout"], torch.stack(changes).mean())
+
+
+def test_an_oracle_errs_by_nothing():
+    """A picture that stands still is foretold without error, and the within-clip term says that nothing happens."""
+    still = video()[:, :1].expand(-1, STEPS, -1, -1, -1)
+    terms = NextLatent(NextLatentConfig(within_floor=0.5)).terms(model_of(), still, generator())
+    assert terms["next"] < 1e-8
+    assert terms["rollout"] < 1e-8
+    assert terms["within"].item() == pytest.approx(0.49, abs=1e-4)  # 0.5 less the epsilon under the root
+
+
+def test_terms_are_a_function_of_model_frames_and_generator():
+    objective, model = NextLatent(NextLatentConfig(tokens=64, starts=2, within_floor=3)), model_of()
+    for parameter in model.predictor.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    one, same, other = (objective.terms(model, video(), generator(seed)) for seed in (1, 1, 2))
+    assert one == same
+    assert one["next"] == other["next"]
+    assert all(one[name] != other[name] for name in ("rollout", "sigreg", "within"))
+
+
+def test_gradients_of_every_term_are_finite_and_reach_the_encoder():
+    model = model_of()
+    objective = NextLatent(NextLatentConfig(within_floor=3))
+    for name in objective.weights:
+        model.zero_grad()
+        objective.terms(model, video(), generator())[name].backward()
+        gradients = [p.grad for p in model.encoder.parameters()]
+        assert all(g is not None and torch.isfinite(g).all() and g.abs().max() > 0 for g in gradients), name
+
+
+def test_pixel_motion_on_known_data():
+    """One 8x8 square goes from black to (30, 60, 90): 60 grey levels there at that step, nothing elsewhere."""
+    frames = torch.zeros(BATCH, STEPS, 3, HEIGHT, WIDTH, dtype=torch.uint8)
+    frames[1, 4:, :, 8:16, 24:32] = torch.tensor([30, 60, 90], dtype=torch.uint8)[:, None, None]
+    frames[2, 7, :, 0, 0] = 255
+    motion = pixel_motion(frames, (2, 4))
+    expected = torch.zeros(BATCH, STEPS - 1, 8)
+    expected[1, 3, 7] = 60
+    expected[2, 6:8, 0] = 255 / 64
+    torch.testing.assert_close(motion, expected)
+    torch.testing.assert_close(pixel_motion(frames, (1, 1)), expected.mean(-1, keepdim=True))
+    torch.testing.assert_close(
+        pixel_motion(frames.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3), (2, 4)), expected
+    )
+
+
+def test_tokens_are_drawn_where_the_picture_moves():
+    """Latents tell clip, step and place; all motion is at places 2 and 5 of clip 1, just before step 3."""
+    clip, step, place = torch.meshgrid(torch.arange(BATCH), torch.arange(STEPS), torch.arange(8), indexing="ij")
+    latents = torch.stack([clip, step, place], -1).float()
+    motion = torch.zeros(BATCH, STEPS - 1, 8)
+    motion[1, 2, 2], motion[1, 2, 5] = 3, 1
+    moving, spread = drawn_tokens(latents, motion, 200, generator())
+    assert moving.shape == (BATCH * 4, STEPS, 3)
+    assert {tuple(row) for row in moving[:, 0, ::2].tolist()} >= {(1, 2), (1, 5)}
+    assert torch.equal(moving[:, :, 1], torch.arange(STEPS).float().expand(BATCH * 4, -1))
+    assert spread.shape == (200, 3)
+    assert len(spread[:100].unique(dim=0)) > 60  # half of them from anywhere
+    where, times = spread[100:].unique(dim=0, return_counts=True)
+    assert where.tolist() == [[1, 3, 2], [1, 3, 5]]
+    assert 2 < times[0] / times[1] < 5
+
+
+def test_fewer_tokens_than_asked_for_are_no_trouble():
+    moving, spread = drawn_tokens(torch.zeros(2, 3, 1, 5), torch.zeros(2, 2, 1), 2048, generator())
+    assert moving.shape == (2, 3, 5)
+    assert spread.shape == (6, 5)
+
+
+@pytest.mark.parametrize("name", ["horizon", "starts", "tokens", "directions"])
+def test_impossible_settings_are_refused(name):
+    with pytest.raises(ConfigError, match=f"objective {name}: got 0, expected . or more"):
+        NextLatentConfig(**{name: 0})
