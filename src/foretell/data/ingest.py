@@ -119,7 +119,7 @@ def _run(
     shares = _shares(sources, pending, workers)
     skipped: list[tuple[str, str]] = []
     frames = 0
-    estimate = _estimate_frames(pending, view)
+    estimate = _estimate_frames(pending, view) if progress else 0
     with progress_bar(estimate, "ingest", " frames") if progress and estimate else nullcontext() as bar:
 
         def report(message: Message) -> None:
@@ -131,7 +131,7 @@ def _run(
             elif message.kind == "skipped":
                 skipped.append((message.name, message.text))
             elif message.kind == "failed":
-                missing = max(0, estimate - frames) * frame_bytes(view) / 1e6
+                missing = max(0, _estimate_frames(pending, view) - frames) * frame_bytes(view) / 1e6
                 raise DataError(
                     f"{message.text}; about {missing:.0f} MB more are needed for the videos that are left: make room,"
                     " or delete this store and choose another --out; the same command run again continues"
