@@ -38,7 +38,7 @@ def test_names_of_terms_are_names_of_weights(pooled, regularizer):
     terms = objective.terms(model_of(pooled), video(), generator())
     assert terms.keys() == objective.weights.keys() == {"next", "rollout", "within", regularizer}
     assert all(term.shape == () and torch.isfinite(term) for term in terms.values())
-    assert objective.weights[regularizer] == 20
+    assert objective.weights[regularizer] == NextLatentConfig().isotropy
 
 
 def test_who_says_that_nothing_changes_errs_by_the_change():

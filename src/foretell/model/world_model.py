@@ -50,7 +50,7 @@ class WorldModel(nn.Module):
     def encode(self, frames: Tensor) -> Tensor:
         """frames uint8 (B, T, 3, H, W) -> latents (B, T, P, D). Raises ShapeError."""
         check_axes(frames, f"B T 3 {self.config.view.height} {self.config.view.width}", "frames")
-        latents: Tensor = self.encoder(frames.float().sub_(128).div_(64))  # exact in bf16, too
+        latents: Tensor = self.encoder(frames.float().sub_(128).mul_(1 / 64))  # exact in bf16, too
         return latents
 
     def predict(self, latents: Tensor) -> Foretold:

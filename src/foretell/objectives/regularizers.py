@@ -35,9 +35,10 @@ def sigreg(latents: Tensor, directions: Tensor) -> Tensor:
     angle = (latents.float() @ directions.to(latents.device)) * knots[1]
     # cos(k a) and sin(k a) for k = 0 .. K-1 from one sine and cosine (Chebyshev), which is three times as fast
     cosines, sines = [torch.ones_like(angle), torch.cos(angle)], [torch.zeros_like(angle), torch.sin(angle)]
+    twice = 2 * cosines[1]
     while len(cosines) < KNOTS:
-        cosines.append(2 * cosines[1] * cosines[-1] - cosines[-2])
-        sines.append(2 * cosines[1] * sines[-1] - sines[-2])
+        cosines.append(twice * cosines[-1] - cosines[-2])
+        sines.append(twice * sines[-1] - sines[-2])
     real = mean_over_ranks(torch.stack([c.mean(0) for c in cosines]))
     imaginary = mean_over_ranks(torch.stack([s.mean(0) for s in sines]))
     gap = (real - gauss[:, None]) ** 2 + imaginary**2
