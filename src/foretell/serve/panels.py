@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def strip(shown: Imagination) -> np.ndarray:
     columns = [shown.start - 1 + k for k in ahead]
     factor = max(1, round(CELL_PIXELS / shown.true.shape[1]))
     rows = {name: np.stack(list(enlarge(frames[columns], factor))) for name, frames in shown.rows().items()}
-    return film_strip(rows, marks=[len(seen)], moments=[f"{k:+d}" if k else "0" for k in ahead])
+    return film_strip(rows, marks=[len(seen)], moments=[f"{k:+d}" if k else "now" for k in ahead])
 
 
 def panels(shown: Imagination) -> Iterator[np.ndarray]:
@@ -70,7 +71,7 @@ def panels(shown: Imagination) -> Iterator[np.ndarray]:
 def _page(pictures: list[np.ndarray], names: list[str], step: int, shown: Imagination) -> np.ndarray:
     """One frame: names above, panels, and below them words for this step and a track of all steps."""
     height, width, _ = pictures[0].shape
-    edge, size = max(4, height // 42), max(1, width // 90)
+    edge, size = max(4, height // 42), max(1, min(width // 80, height // 60))
     line, gap = 8 * size + 2 * edge, 2 * edge
     framed_height, framed_width = height + 2 * edge, width + 2 * edge
     page = np.full((line + framed_height + line + edge + gap, 3 * framed_width + 4 * gap, 3), PAPER, np.uint8)
@@ -91,6 +92,6 @@ def _page(pictures: list[np.ndarray], names: list[str], step: int, shown: Imagin
 def _draw_track(area: np.ndarray, step: int, shown: Imagination) -> None:
     """A cell a step, in place: grey when seen, red when imagined, pale when still to come."""
     edges = np.linspace(0, area.shape[1], len(shown.decoded) + 1).astype(int)
-    for cell, (left, right) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for cell, (left, right) in enumerate(itertools.pairwise(edges)):
         filled = SEEING if cell < shown.start else MARK
         area[:, left : max(left + 1, right - 2)] = filled if cell <= step else TRACK

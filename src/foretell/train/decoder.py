@@ -9,8 +9,8 @@ from torch import Tensor
 
 from foretell.log import progress
 from foretell.model.decoder import Decoder
+from foretell.model.precision import mixed_precision
 from foretell.model.world_model import WorldModel
-from foretell.train.loop import mixed_precision
 from foretell.train.optim import OptimConfig, build_optimizer, learning_rate
 
 OPTIM = OptimConfig(peak=3e-3, warmup=20)

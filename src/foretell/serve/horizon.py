@@ -64,8 +64,11 @@ def _chart(chart: Chart) -> str:
     if not steps:
         return head + f'<text class="quiet" x="{LEFT}" y="{HEIGHT / 2}">the clip ends where imagining begins</text>\n'
     top = _top(chart.curves)
-    names = _spread([_y(min(curve.values[-1], top), top) for curve in chart.curves])
-    lines = [_line(curve, top, y) for curve, y in zip(chart.curves, names, strict=True)]
+    staying = [curve for curve in chart.curves if curve.values[-1] <= top]
+    names = _spread([_y(curve.values[-1], top) for curve in staying])
+    lines = [_line(curve, top) for curve in chart.curves]
+    lines += [_name(curve, WIDTH - RIGHT, y) for curve, y in zip(staying, names, strict=True)]
+    lines += [_name_where_it_leaves(curve, top) for curve in chart.curves if curve not in staying]
     return head + _axes(steps, top) + "".join(lines)
 
 
@@ -92,22 +95,26 @@ def _axes(steps: int, top: float) -> str:
     return "".join(rules + marks) + under
 
 
-def _line(curve: Curve, top: float, name_y: float) -> str:
+def _line(curve: Curve, top: float) -> str:
     steps = len(curve.values)
-    points = " ".join(
-        f"{_x(step, steps):.1f},{_y(value, top):.1f}" for step, value in _until_it_leaves(curve.values, top)
-    )
+    points = " ".join(f"{_x(step, steps):.1f},{_y(value, top):.1f}" for step, value in _until_it_leaves(curve, top))
     dashes = f' stroke-dasharray="{curve.dashes}"' if curve.dashes else ""
-    return (
-        f'<polyline class="line" stroke="{curve.colour}"{dashes} points="{points}"/>\n'
-        f'<text x="{WIDTH - RIGHT + 8}" y="{name_y + 4:.1f}" fill="{curve.colour}">{escape(curve.name)}</text>\n'
-    )
+    return f'<polyline class="line" stroke="{curve.colour}"{dashes} points="{points}"/>\n'
 
 
-def _until_it_leaves(values: Sequence[float], top: float) -> list[tuple[float, float]]:
+def _name(curve: Curve, x: float, y: float) -> str:
+    return f'<text x="{x + 8:.1f}" y="{y + 4:.1f}" fill="{curve.colour}">{escape(curve.name)}</text>\n'
+
+
+def _name_where_it_leaves(curve: Curve, top: float) -> str:
+    points = _until_it_leaves(curve, top)
+    return _name(curve, _x(points[-1][0], len(curve.values)) if points else LEFT, TOP)
+
+
+def _until_it_leaves(curve: Curve, top: float) -> list[tuple[float, float]]:
     """(step, value) up to the point, between two steps if need be, where the line crosses `top`."""
     points: list[tuple[float, float]] = []
-    for step, value in enumerate(values, start=1):
+    for step, value in enumerate(curve.values, start=1):
         if value > top:
             if points:
                 before = points[-1][1]
