@@ -27,14 +27,14 @@ def texts(picture):
 
 
 def test_values_stand_at_their_heights():
-    picture = drawn(Curve(name="one", values=[0.1, 0.4, 0.2], colour="red"))
+    picture = drawn(Curve(name="one", values=[0.0, 0.4, 0.2], colour="red"))
     ((_, first), (_, second), (_, third)) = points(picture)[0]
     marks = {
         float(name): float(text.get("y")) - 4 for name, text in texts(picture).items() if re.fullmatch(r"[\d.]+", name)
     }
     assert second == pytest.approx(marks[0.4], abs=0.2)
     assert third == pytest.approx(marks[0.2], abs=0.2)
-    assert first == pytest.approx(marks[0.1], abs=0.2)
+    assert first == pytest.approx(marks[0.0], abs=0.2)
 
 
 def test_names_do_not_touch():
