@@ -9,8 +9,8 @@ from html import escape
 
 from foretell.serve.summary import number
 
-WIDTH, HEIGHT = 460, 320
-LEFT, RIGHT, TOP, BOTTOM = 52, 104, 58, 48
+WIDTH, HEIGHT = 470, 320
+LEFT, RIGHT, TOP, BOTTOM = 52, 114, 58, 48
 LINE_OF_TEXT = 15.0
 
 STYLE = """
