@@ -52,6 +52,16 @@ def test_the_fast_form_equals_the_direct_form():
         assert sigreg(latents, along).item() == pytest.approx(direct_sigreg(latents, along), rel=1e-4)
 
 
+def test_the_gradient_is_that_of_the_value():
+    latents, along = noise(9, 4).requires_grad_(), directions(3, 4)
+    (found,) = torch.autograd.grad(sigreg(latents, along), latents)
+    for place in ((0, 0), (3, 2), (8, 3)):
+        step = torch.zeros_like(latents)
+        step[place] = 0.02
+        slope = (sigreg(latents + step, along) - sigreg(latents - step, along)) / 0.04
+        assert found[place].item() == pytest.approx(slope.item(), rel=0.02)
+
+
 def test_directions_have_unit_length_and_follow_the_generator():
     along = directions(9, 5)
     assert along.shape == (5, 9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,16 +34,35 @@ def sigreg(latents: Tensor, directions: Tensor) -> Tensor:
     trapezoid[[0, -1]] /= 2
     gauss = torch.exp(-(knots**2) / 2)
     angle = (latents.float() @ directions.to(latents.device)) * knots[1]
-    # cos(k a) and sin(k a) for k = 0 .. K-1 from one sine and cosine (Chebyshev), which is three times as fast
-    cosines, sines = [torch.ones_like(angle), torch.cos(angle)], [torch.zeros_like(angle), torch.sin(angle)]
-    twice = 2 * cosines[1]
-    while len(cosines) < KNOTS:
-        cosines.append(twice * cosines[-1] - cosines[-2])
-        sines.append(twice * sines[-1] - sines[-2])
-    real = mean_over_ranks(torch.stack([c.mean(0) for c in cosines]))
-    imaginary = mean_over_ranks(torch.stack([s.mean(0) for s in sines]))
+    real, imaginary = (mean_over_ranks(part) for part in _Characteristic.apply(angle))
     gap = (real - gauss[:, None]) ** 2 + imaginary**2
     return ((trapezoid * gauss)[:, None] * gap).sum(0).mean()
+
+
+class _Characteristic(torch.autograd.Function):
+    """angle (N, M) -> means over N of cos(k angle) and sin(k angle), k = 0 .. KNOTS-1, each (KNOTS, M).
+
+    From one sine and cosine (Chebyshev), three times as fast as all of them; its own gradient, twice as fast again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, angle: Tensor) -> tuple[Tensor, Tensor]:
+        cosines, sines = [torch.ones_like(angle), torch.cos(angle)], [torch.zeros_like(angle), torch.sin(angle)]
+        twice = 2 * cosines[1]
+        while len(cosines) < KNOTS:
+            cosines.append((twice * cosines[-1]).sub_(cosines[-2]))
+            sines.append((twice * sines[-1]).sub_(sines[-2]))
+        ctx.save_for_backward(*cosines, *sines)
+        return torch.stack([c.mean(0) for c in cosines]), torch.stack([s.mean(0) for s in sines])
+
+    @staticmethod
+    def backward(ctx: Any, of_real: Tensor, of_imaginary: Tensor) -> Tensor:
+        cosines, sines = ctx.saved_tensors[:KNOTS], ctx.saved_tensors[KNOTS:]
+        gradient = torch.zeros_like(cosines[0])
+        for k in range(1, KNOTS):
+            gradient.addcmul_(sines[k], of_real[k], value=-k / len(gradient))
+            gradient.addcmul_(cosines[k], of_imaginary[k], value=k / len(gradient))
+        return gradient
 
 
 def variance_covariance(latents: Tensor, *, floor: float = 1.0) -> tuple[Tensor, Tensor]:
