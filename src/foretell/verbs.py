@@ -1,4 +1,4 @@
-"""The verbs but for `train` (training.py), as Python functions; the command line is these and nothing more. Heavy libraries load when a verb is called."""
+"""The verbs as Python functions, and the command line is these; `train` is in training.py. Libraries load when a verb is called."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def record(
     episodes: int = 600,
     seed: int = 1,
     scenario: Scenario = "mixed",
+    shapes: Literal["varied", "ball"] = "varied",
     violation: Violation = "none",
     frames: int = 32,
     size: int = 64,
@@ -42,6 +43,7 @@ def record(
         episodes: How many videos.
         seed: Every episode follows from (seed, its number).
         scenario: What happens in it.
+        shapes: Of the objects.
         violation: Something impossible that happens to a thrown object in flight.
         frames: Frames of an episode, 10 a second.
         size: Pixels of a side.
@@ -51,7 +53,7 @@ def record(
     from foretell.worlds.record import record as record_world
 
     assert world == "physics"
-    made = Physics(size=size, frames=frames, scenario=scenario, violation=violation)
+    made = Physics(size=size, frames=frames, scenario=scenario, shapes=shapes, violation=violation)
     return record_world(made, Path(out), episodes=episodes, seed=seed, workers=workers)
 
 

@@ -12,6 +12,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from foretell.data.clip import View
 
+AREA = int(Interpolation.AREA)  # average all pixels that fall into one; an int, since the enum is looked up each frame
+
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
@@ -64,7 +66,7 @@ class Fitter:
             width=place.width,
             height=place.height,
             format="rgb24",
-            interpolation=Interpolation.AREA,
+            interpolation=AREA,
             threads=1,
         )
         pixels = _pixels(scaled)

@@ -7,7 +7,7 @@ catch, too, needed no world model.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from foretell.model.folder import add_to_sums, load_model, read_config
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.surprise.calibrate import Calibration, calibrate
 from foretell.surprise.score import (
+    Clips,
     LatentScorer,
     MotionScorer,
     Scorer,
@@ -31,9 +32,6 @@ from foretell.surprise.score import (
 MODEL, MOTION, UNTRAINED = "model", "motion", "untrained network"
 CALIBRATIONS = {MODEL: "calibration.json", MOTION: "controls/motion.json", UNTRAINED: "controls/untrained.json"}
 WHITENINGS = {MODEL: "surprise.safetensors", UNTRAINED: "controls/untrained.safetensors"}
-
-Clips = Callable[[], Iterable[tuple[str, np.ndarray]]]
-"""Gives (name, frames uint8 (T, H, W, 3)) one after another, from the start at each call."""
 
 
 @dataclasses.dataclass
@@ -86,11 +84,14 @@ class Panel:
 
 
 def fit_panel(model: WorldModel, development: Clips, config: SurpriseConfig, seed: int) -> Panel:
-    """Scorers whitened on development clips: not trained on, and not those that calibrate."""
+    """Scorers whitened on development clips: not trained on, and not those that calibrate.
+
+    `seed` is that of the untrained network's weights.
+    """
     untrained = untrained_model(model.config, seed)
     scorers: dict[str, Scorer] = {MOTION: MotionScorer(model.config.view, model.grid, config)}
     for name, network in ((MODEL, model), (UNTRAINED, untrained)):
-        whitening = fit_whitening(network, (frames for _, frames in development()), config)
+        whitening = fit_whitening(network, development, config)
         scorers[name] = LatentScorer(network, whitening, config)
     return Panel(scorers, {})
 

@@ -6,7 +6,7 @@ measured in the directions in which normal footage rarely errs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -17,8 +17,15 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from foretell.data.clip import View
+from foretell.model.precision import mixed_precision
 from foretell.model.tensors import load_tensors, save_tensors
 from foretell.model.world_model import WorldModel
+
+PIECE = 64
+"""Steps of a long clip that are looked at together, when whitening is fitted."""
+
+Clips = Callable[[], Iterable[tuple[str, np.ndarray]]]
+"""Gives (name, frames uint8 (T, H, W, 3)) one after another, from the start at each call."""
 
 
 class Scores(NamedTuple):
@@ -48,21 +55,19 @@ class Scorer(Protocol):
 class SurpriseConfig:
     """What counts as surprise."""
 
-    horizons: tuple[int, ...] = (1, 4)
-    """Steps ahead from which each step was foretold; the surprise is the mean over them."""
+    horizons: tuple[int, ...] = (1, 4, 8)
+    """Steps ahead from which each step was foretold; the surprise is the mean over them, each on its own scale."""
     context: int = 4
     """Steps to be seen before the first foretelling that counts."""
     neighbourhood: int = 3
-    """Edge of the square of tokens whose surprise is averaged before the largest is taken."""
-    smooth: int = 1
-    """Steps, up to the present one, over which surprise is averaged."""
+    """Edge of the square of tokens over which error is averaged."""
 
 
 class Whitening(NamedTuple):
-    """Per horizon: what normal residuals look like. precision (D, D); scale, the mean of r' precision r over tokens."""
+    """What normal residuals look like, for each of H horizons."""
 
-    precision: dict[int, Tensor]
-    scale: dict[int, float]
+    precision: Tensor  # (H, D, D) inverse covariance, divided by D: the whitened error is 1 on average
+    scale: Tensor  # (H,) largest token error of a frame that 1 in 20 normal frames exceeds
 
 
 def shrunk_covariance(residuals: Tensor) -> Tensor:
@@ -81,6 +86,13 @@ def shrunk_covariance(residuals: Tensor) -> Tensor:
     return (1 - share) * sample + share * target + 1e-6 * target
 
 
+class Errors(NamedTuple):
+    """What was foretold wrongly, for each of H horizons and every token; NaN where a step was not scored."""
+
+    raw: Tensor  # (T, H, rows, columns) squared latent error, mean over D
+    whitened: Tensor  # (T, H, rows, columns) in units of normal error, averaged over the neighbourhood
+
+
 class LatentScorer:
     """Surprise of a world model: whitened error of what it foretold, streaming. The default Scorer."""
 
@@ -92,76 +104,93 @@ class LatentScorer:
 
     def start(self) -> None:
         """Forget the last video."""
-        self.residuals = Residuals(self.model, max(self.config.horizons))
-        self.recent = torch.empty(0, *self.model.grid)
+        self.stream = Stream(self.model, self.config.horizons)
         self.step = 0
 
+    @torch.inference_mode()
     def score(self, frames: np.ndarray) -> Scores:
         """The next steps of this video, uint8 (T, H, W, 3). Raises ShapeError if the size is not the view's."""
-        residuals = self.residuals.next(frames)
-        token = torch.stack([self._whitened(residuals[:, h - 1], h) for h in self.config.horizons]).nanmean(0)
-        steps = torch.arange(self.step, self.step + len(frames))
-        token[steps < self.context] = torch.nan
-        self.step += len(frames)
-        heat = self._smoothed(rearrange(token, "t (h w) -> t h w", h=self.model.grid[0]))
-        around = torch.nn.functional.avg_pool2d(
-            heat[:, None], self.config.neighbourhood, 1, self.config.neighbourhood // 2, count_include_pad=False
-        )
-        surprise = reduce(around, "t 1 h w -> t", "max")
-        error = residuals[:, min(self.config.horizons) - 1].pow(2).mean((1, 2))
-        return Scores(surprise.numpy(), error.numpy(), heat.numpy())
-
-    def _whitened(self, residual: Tensor, horizon: int) -> Tensor:
-        """r' precision r / scale for residuals (T, P, D) -> (T, P); 1 on average on normal footage."""
-        precision, scale = self.whitening.precision[horizon], self.whitening.scale[horizon]
-        return ((residual @ precision) * residual).sum(-1) / scale
-
-    def _smoothed(self, heat: Tensor) -> Tensor:
-        """Mean over the last `smooth` scored steps up to each of heat (T, h, w)."""
-        known = torch.cat([self.recent, heat])
-        before, self.recent = len(self.recent), known[max(0, len(known) - self.config.smooth + 1) :]
-        window = [known[max(0, before + t + 1 - self.config.smooth) : before + t + 1] for t in range(len(heat))]
-        return torch.stack([torch.where(w[-1].isnan(), w[-1], w.nanmean(0)) for w in window])
-
-
-class Residuals:
-    """Latents minus what was foretold for them, streaming over one video; a frame is encoded once."""
-
-    def __init__(self, model: WorldModel, longest: int) -> None:
-        self.model, self.longest = model, longest
-        self.memory: Tensor | None = None
-        tokens, width = model.grid[0] * model.grid[1], model.config.encoder.latent_width
-        self.said = torch.full((longest, longest, tokens, width), torch.nan)
+        errors = self.errors(frames)
+        heat = errors.whitened.nanmean(1)
+        return Scores(heat.amax((1, 2)).numpy(), errors.raw[:, 0].mean((1, 2)).numpy(), heat.numpy())
 
     @torch.inference_mode()
-    def next(self, frames: np.ndarray) -> Tensor:
-        """frames uint8 (T, H, W, 3) -> residuals (T, longest, P, D); [t, h - 1]: as foretold h steps before. NaN: not foretold."""
+    def errors(self, frames: np.ndarray) -> Errors:
+        """The same per token and per horizon, for who wants to look closer; moves on in the video like `score`."""
+        seen = self.stream.next(frames)
+        steps = torch.arange(self.step, self.step + len(frames))
+        self.step += len(frames)
+        raw = (seen.happened[:, None] - seen.said).pow(2).mean(-1)
+        raw = rearrange(raw, "t h (y x) -> t h y x", y=self.model.grid[0])
+        whitened = token_errors(seen, self.whitening.precision, self.config, self.model.grid)
+        for number, horizon in enumerate(self.config.horizons):
+            raw[steps < self.config.context + horizon, number] = torch.nan
+            whitened[steps < self.config.context + horizon, number] = torch.nan
+        return Errors(raw, whitened / self.whitening.scale[:, None, None])
+
+
+def token_errors(seen: Seen, precision: Tensor, config: SurpriseConfig, grid: tuple[int, int]) -> Tensor:
+    """r' precision r for the residual r of every token, averaged over its neighbourhood: (T, H, rows, columns)."""
+    residual = seen.happened[:, None] - seen.said
+    error = ((residual @ precision) * residual).sum(-1)
+    maps = rearrange(error, "t h (y x) -> t h y x", y=grid[0])
+    return torch.nn.functional.avg_pool2d(
+        maps, config.neighbourhood, 1, config.neighbourhood // 2, count_include_pad=False
+    )
+
+
+class Seen(NamedTuple):
+    """T steps, and what had been foretold of them at each of H horizons; NaN where nothing had."""
+
+    happened: Tensor  # (T, P, D)
+    said: Tensor  # (T, H, P, D)
+
+
+class Stream:
+    """One video passing by, chunk after chunk; a frame is encoded once."""
+
+    def __init__(self, model: WorldModel, horizons: tuple[int, ...]) -> None:
+        self.model, self.horizons, self.longest = model, horizons, max(horizons)
+        self.memory: Tensor | None = None
+        tokens, width = model.grid[0] * model.grid[1], model.config.encoder.latent_width
+        self.said = torch.full((self.longest, self.longest, tokens, width), torch.nan)
+
+    @torch.inference_mode()
+    def next(self, frames: np.ndarray) -> Seen:
+        """The next steps, uint8 (T, H, W, 3)."""
         batch = torch.from_numpy(np.array(frames))  # a copy: the store's pages cannot be written to
-        latents = self.model.encode(rearrange(batch, "t h w c -> 1 t c h w"))
-        foretold, self.memory = self.model.go_on(latents, self.memory)
-        said = self.model.rollouts(foretold, list(range(len(frames))), self.longest)[0].float()
-        self.said = torch.cat([self.said, said])
-        steps = torch.arange(len(frames))
-        residuals = torch.stack(
-            [latents[0].float() - self.said[self.longest + steps - h, h - 1] for h in range(1, self.longest + 1)], 1
-        )
-        self.said = self.said[-self.longest :]
-        return residuals
+        with mixed_precision("auto", batch.device):
+            latents = self.model.encode(rearrange(batch, "t h w c -> 1 t c h w"))
+            foretold, self.memory = self.model.go_on(latents, self.memory)
+            said = self.model.rollouts(foretold, list(range(len(frames))), self.longest)
+        known, now = torch.cat([self.said, said[0].float()]), self.longest + torch.arange(len(frames))
+        self.said = known[-self.longest :]
+        return Seen(latents[0].float(), torch.stack([known[now - h, h - 1] for h in self.horizons], 1))
 
 
-def fit_whitening(model: WorldModel, clips: Iterable[np.ndarray], config: SurpriseConfig) -> Whitening:
-    """Whitening from normal clips, uint8 (T, H, W, 3) each, that were not trained on and do not calibrate."""
-    kept: dict[int, list[Tensor]] = {h: [] for h in config.horizons}
-    for frames in clips:
-        residuals = Residuals(model.eval(), max(config.horizons)).next(frames)
-        for h in config.horizons:
-            kept[h].append(residuals[config.context + h :, h - 1].flatten(0, 1))
-    precision, scale = {}, {}
-    for h, parts in kept.items():
-        all_residuals = torch.cat(parts)
-        precision[h] = torch.linalg.inv(shrunk_covariance(all_residuals)).float()
-        scale[h] = ((all_residuals @ precision[h]) * all_residuals).sum(-1).mean().item()
-    return Whitening(precision, scale)
+def fit_whitening(model: WorldModel, development: Clips, config: SurpriseConfig) -> Whitening:
+    """Whitening from normal development clips, that were not trained on and do not calibrate."""
+    width, known = model.config.encoder.latent_width, 0
+    covariance = torch.zeros(len(config.horizons), width, width, dtype=torch.float64)
+    for seen in foretold_clips(model, development, config):
+        residual = seen.happened[:, None] - seen.said
+        for number in range(len(config.horizons)):
+            covariance[number] += len(residual) * shrunk_covariance(residual[:, number].flatten(0, 1))
+        known += len(residual)
+    precision = (torch.linalg.inv(covariance / known) / width).float()
+    errors = [token_errors(seen, precision, config, model.grid) for seen in foretold_clips(model, development, config)]
+    largest = torch.cat([reduce(clip, "t h y x -> t h", "max") for clip in errors])
+    return Whitening(precision, largest.quantile(0.95, dim=0))
+
+
+def foretold_clips(model: WorldModel, clips: Clips, config: SurpriseConfig) -> Iterator[Seen]:
+    """What was foretold in each clip, without the first steps, in which nothing counts yet."""
+    first = config.context + max(config.horizons)
+    for _, frames in clips():
+        for at in range(0, max(1, len(frames) - first), PIECE):
+            seen = Stream(model, config.horizons).next(frames[at : at + first + PIECE])
+            if len(seen.happened) > first:
+                yield Seen(*(part[first:] for part in seen))
 
 
 class MotionScorer:
@@ -187,13 +216,10 @@ class MotionScorer:
 
 def save_whitening(path: Path, whitening: Whitening, config: SurpriseConfig) -> None:
     """Write whitening and settings to one safetensors file. Raises DataError if the disk takes no more."""
-    save_tensors(
-        path, {str(h): p for h, p in whitening.precision.items()}, {"scale": whitening.scale, "config": asdict(config)}
-    )
+    save_tensors(path, whitening._asdict(), asdict(config))
 
 
 def load_whitening(path: Path) -> tuple[Whitening, SurpriseConfig]:
     """Read what `save_whitening` wrote. Raises CheckpointError if it is missing or damaged."""
     tensors, facts = load_tensors(path)
-    config = SurpriseConfig(**facts["config"] | {"horizons": tuple(facts["config"]["horizons"])})
-    return Whitening({int(h): p for h, p in tensors.items()}, {int(h): s for h, s in facts["scale"].items()}), config
+    return Whitening(**tensors), SurpriseConfig(**facts | {"horizons": tuple(facts["horizons"])})

@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from foretell.errors import ConfigError, ForetellError
 from foretell.log import Metrics, progress
+from foretell.model.precision import mixed_precision
 from foretell.model.world_model import WorldModel
 from foretell.objectives.next_latent import NextLatent, NextLatentConfig
 from foretell.parallel import average_gradients, rank
@@ -33,9 +33,9 @@ class TrainConfig:
     """Wall time to train; the number of steps is settled after the first ones, from their speed."""
     steps: int | None = None
     """Steps to train; the alternative to minutes."""
-    batch: int = 32
+    batch: int = 8
     """Windows in a step, on each rank."""
-    window: int = 16
+    window: int = 24
     """Steps of video in a window."""
     seed: int = 0
     """Start weights, order of samples and all random draws follow from it."""
@@ -155,16 +155,6 @@ def settle_steps(config: TrainConfig, seconds: float) -> int:
     """How many steps fit in `config.minutes`, from the seconds that the first PROBE_STEPS took."""
     assert config.minutes is not None
     return max(PROBE_STEPS, round(config.minutes * 60 / seconds * PROBE_STEPS))
-
-
-def mixed_precision(precision: str, device: torch.device) -> AbstractContextManager[None]:
-    """bf16 for products and convolutions if asked for, or, with "auto", where the processor has instructions for it."""
-    fast = device.type == "cuda" or (
-        torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
-    if precision == "fp32" or (precision == "auto" and not fast):
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
 
 
 class _StopSignal:

@@ -20,6 +20,7 @@ from foretell.data.store import Store
 from foretell.errors import CalibrationError, ConfigError, DataError
 from foretell.log import read_metrics, write_whole
 from foretell.model.folder import save_model
+from foretell.model.precision import mixed_precision
 from foretell.model.tensors import load_tensors, save_tensors
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.objectives.collapse import alarms, monitors
@@ -27,7 +28,7 @@ from foretell.parallel import rank, world_size
 from foretell.surprise.panel import Clips, fit_panel
 from foretell.surprise.score import SurpriseConfig
 from foretell.train.card import write_card
-from foretell.train.loop import TrainConfig, mixed_precision, train_loop
+from foretell.train.loop import TrainConfig, train_loop
 
 MONITOR_CLIPS = 32
 """Development windows that the monitors look at."""
@@ -80,7 +81,8 @@ def run_training(store: Store, out: Path, config: RunConfig) -> Path:
     torch.manual_seed(config.train.seed)
     model = WorldModel(config.model)
     chooser = Chooser(out, development_windows(store, split, config.train), config.train)
-    train_loop(model, window_batches(store, split, config.train), config.train, out, chooser)
+    batches = window_batches(store, split, config.train)
+    train_loop(model, batches, config.train, out, chooser)
     chosen = chooser.restore(model)
 
     development = stretch_clips(store, split.development)

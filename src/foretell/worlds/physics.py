@@ -37,6 +37,8 @@ class Physics:
     """Frames a second; what happens in a second stays the same."""
     scenario: Literal["mixed", "thrown", "bouncing", "rolling", "colliding"] = "mixed"
     """What happens; mixed draws one of the others for each episode, and always a throw when there is a violation."""
+    shapes: Literal["varied", "ball"] = "varied"
+    """varied draws balls, cubes, triangles, hexagons and bars; ball makes every object a ball."""
     violation: Literal["none", "cube", "vanish", "jump", "hang", "rise"] = "none"
     """What impossible thing happens in mid flight: a ball turns into a cube of the same area, the object vanishes,
     jumps by 10 to 16 px (at 64 px), hangs still in the air, or falls upward from then on."""
@@ -80,7 +82,7 @@ class Physics:
     def _draw_path(self, rng: np.random.Generator, scenario: str) -> tuple[Scene, dict[str, np.ndarray]]:
         """A scene and its lawful motion. Every throw, possible or not, has a moment where the law could be broken."""
         for _ in range(_MOST_DRAWS):
-            scene = draw_scene(rng, scenario, ball_only=self.violation == "cube")
+            scene = draw_scene(rng, scenario, ball_only=self.shapes == "ball" or self.violation == "cube")
             path = simulate(scene, self.frames, self.fps)
             if scenario != "thrown" or len(_moments(path, self.fps)):
                 return scene, path

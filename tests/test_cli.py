@@ -1,0 +1,115 @@
+"""The verbs, run for real at tiny size: as a user would, in one folder, from record to imagine."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from foretell.cli import VERBS, main
+
+pytest.importorskip("pymunk")
+
+
+@pytest.fixture(scope="session")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the main road was walked up to a calibrated model."""
+    at = tmp_path_factory.mktemp("röad")
+    assert (
+        main(["record", "physics", "--out", f"{at}/videos", "--episodes", "30", "--seed", "1", "--frames", "24"]) == 0
+    )
+    assert main(["ingest", f"{at}/videos", "--out", f"{at}/store", "--size", "32", "--workers", "1"]) == 0
+    tiny = ["--steps", "6", "--batch", "2", "--window", "12", "--check-every", "3", "--tokens", "128"]
+    assert main(["train", f"{at}/store", "--out", f"{at}/model", *tiny]) == 0
+    return at
+
+
+def test_help_shows_every_verb_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"foretell {name} {verb.example}" in said for name, verb in VERBS.items())
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_each_verbs_help_has_its_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code == 0
+    assert VERBS[name].example.split(" --")[0] in " ".join(capsys.readouterr().out.split())
+
+
+def test_unknown_verb_and_missing_folder_are_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["wach"]) == 2
+    assert "expected one of record, ingest" in capsys.readouterr().err
+    assert main(["watch", f"{tmp_path}/none", f"{tmp_path}", "--out", f"{tmp_path}/out"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("foretell watch: ")
+    assert "config.json" in error
+
+
+def test_model_folder_is_whole(road: Path) -> None:
+    names = {path.name for path in (road / "model").iterdir()}
+    assert {
+        "model.safetensors",
+        "config.json",
+        "calibration.json",
+        "metrics.jsonl",
+        "card.html",
+        "surprise.safetensors",
+    } <= names
+    split = json.loads((road / "model" / "config.json").read_text())["split"]
+    parts = [{(s["name"], s["start"]) for s in split[part]} for part in ("train", "development", "calibration")]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 30
+    assert len(parts[2]) == 6  # a fifth is set aside to calibrate
+
+
+def test_watch_tells_of_every_frame_and_refuses_what_it_cannot_promise(
+    road: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["watch", f"{road}/model", f"{road}/videos", "--out", f"{road}/watched"]
+    assert main([*few, "--alpha", "0.05"]) == 2  # six units cannot promise that
+    assert "19" in capsys.readouterr().err
+    assert main([*few, "--alpha", "0.2"]) == 0
+    rows = list(csv.DictReader((road / "watched" / "surprise.csv").open(encoding="utf-8")))
+    assert list(rows[0]) == ["file", "frame", "time_s", "surprise", "p_value", "alarm"]
+    assert len(rows) == 30 * 24
+    summary = json.loads((road / "watched" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["counts"]["scored"] == 30
+    assert {"motion", "untrained network"} <= set(summary["files"][0]["controls"])
+
+
+def test_calibrate_takes_further_footage(road: Path) -> None:
+    before = (road / "model" / "calibration.json").read_text()
+    assert (
+        main(["record", "physics", "--out", f"{road}/more", "--episodes", "20", "--seed", "2", "--frames", "24"]) == 0
+    )
+    assert main(["calibrate", f"{road}/model", f"{road}/more"]) == 0
+    after = json.loads((road / "model" / "calibration.json").read_text())
+    assert after["names"] == [f"ep{i:05d}.mp4" for i in range(20)]
+    assert before != after
+    assert main(["watch", f"{road}/model", f"{road}/videos", "--out", f"{road}/again", "--alpha", "0.05"]) == 0
+
+
+def test_imagine_writes_video_and_strip(road: Path) -> None:
+    clip = f"{road}/videos/ep00003.mp4"
+    assert (
+        main(["imagine", f"{road}/model", clip, "--start", "5", "--horizon", "6", "--out", f"{road}/imagined.mp4"]) == 0
+    )
+    assert (road / "imagined.mp4").stat().st_size > 1000
+    assert (road / "imagined.png").exists()
+
+
+def test_train_accepts_a_folder_of_videos_and_an_altered_model_is_refused(
+    road: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = ["--steps", "2", "--batch", "2", "--window", "12", "--check-every", "2", "--tokens", "64", "--size", "16x32"]
+    assert main(["train", f"{road}/videos", "--out", f"{road}/direct", *tiny]) == 0
+    weights = road / "direct" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 1
+    weights.write_bytes(data)
+    capsys.readouterr()
+    assert main(["watch", f"{road}/direct", f"{road}/videos", "--out", f"{road}/x"]) == 2
+    assert "model.safetensors: altered" in capsys.readouterr().err
