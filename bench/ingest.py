@@ -73,6 +73,16 @@ def frames_per_cpu_second(work: Callable[[], int]) -> float:
     return frames / (time.process_time() - began)
 
 
+def one_round(folder: Path, number: int) -> tuple[float, float]:
+    """Bare and ingest, now one and now the other first, since the machine's load drifts."""
+    works = [partial(bare, folder / "videos"), partial(ours, folder / "videos", folder / f"store_{number}")]
+    if number % 2:
+        other, own = map(frames_per_cpu_second, works)
+    else:
+        own, other = map(frames_per_cpu_second, reversed(works))
+    return other, own
+
+
 def long_video(path: Path, minute: Path) -> int:
     """Ten hours from one encoded minute, packet by packet; returns the frames."""
     with av.open(str(minute)) as source:
@@ -126,13 +136,7 @@ def main() -> None:
         for number in range(FILES):
             with VideoWriter(folder / "videos" / f"{number}.mp4", FPS, SIZE, SIZE, crf=23) as writer:
                 writer.write(scene(FRAMES, rng))
-        rounds = [
-            (
-                frames_per_cpu_second(partial(bare, folder / "videos")),
-                frames_per_cpu_second(partial(ours, folder / "videos", folder / f"store_{number}")),
-            )
-            for number in range(arguments.rounds + 1)
-        ][1:]
+        rounds = [one_round(folder, number) for number in range(arguments.rounds + 1)][1:]
         long = ingest_long(folder, rng)
     write_result(
         arguments.out,
