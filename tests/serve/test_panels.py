@@ -36,18 +36,19 @@ def test_beyond_the_end_of_the_clip_there_is_nothing_true():
 
 
 @pytest.mark.parametrize(
-    ("start", "horizon", "columns"), [(8, 16, 4 + 8), (2, 5, 2 + 5), (3, 40, 1 + 10), (20, 1, 4 + 1)]
+    ("start", "horizon", "width", "seen", "imagined"),
+    [(8, 16, 16, 4, 8), (2, 5, 16, 2, 5), (3, 40, 16, 1, 8), (20, 1, 16, 4, 1), (8, 16, 24, 2, 4)],
 )
-def test_strip_has_few_columns_and_a_line_before_the_first_imagined(start, horizon, columns):
-    shown = imagination(known=start + horizon, steps=start + horizon, start=start, height=16, width=24)
-    picture = strip(shown)
-    red = (picture == MARK).all(-1).all(0)
-    assert red.sum() >= 2
-    assert (np.diff(np.flatnonzero(red)) == 1).all()
-    cell = 6 * 24  # 96 pixels high
-    assert columns == round((picture.shape[1] - np.flatnonzero(red)[0]) / cell) + min(
-        4, (start - 1) // -(-horizon // 12) + 1
-    )
+def test_strip_has_few_columns_and_a_line_before_the_first_imagined(start, horizon, width, seen, imagined):
+    steps = start + horizon
+    picture = strip(imagination(known=steps, steps=steps, start=start, height=16, width=width))
+    red = np.flatnonzero((picture == MARK).all(-1).all(0))
+    assert (np.diff(red) == 1).all()
+    frames = (picture == picture[:1, :1]).all(-1)[-40] == 0  # a row through the last row of frames
+    cell, gap = 6 * width, 4  # 6 times enlarged
+    assert frames[: red[0]].sum() == seen * cell
+    assert frames[red[-1] + 1 :].sum() == imagined * cell
+    assert picture.shape[1] == red[-1] + 1 + imagined * (cell + gap)
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 24), (64, 64), (240, 352), (32, 16), (16, 160)])

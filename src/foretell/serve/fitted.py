@@ -22,8 +22,9 @@ from foretell.train.decoder import fit_decoder
 
 STEPS, SEED = 3200, 0
 PIXELS_PER_STEP = 8 * 64 * 64
-"""8 frames of 64 x 64; larger frames come in smaller batches, so that a step costs the same. Many small steps: at equal
-CPU time (about 70 s) they leave two thirds of the error that a fifth as many steps of five times the frames leave."""
+"""8 frames of 64 x 64; larger frames come in smaller batches, so that a step costs the same (all of them about 70 CPU-s).
+Many small steps learn faster: on the physics world 2,400 of 8 frames left two thirds of the error (3.3 grey levels against
+4.9, 64 CPU-s against 46) that 300 of 64 frames left."""
 
 
 def fitted_decoder(

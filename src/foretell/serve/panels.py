@@ -14,7 +14,8 @@ from foretell.serve.pictures import INK, MARK, PAPER, enlarge, film_strip, heat_
 SEEING, BLANK, TRACK = (150, 150, 154), (228, 227, 222), (214, 213, 207)
 PANEL_PIXELS = 256
 CELL_PIXELS = 96
-SEEN_COLUMNS, IMAGINED_COLUMNS = 4, 12
+SEEN_COLUMNS, IMAGINED_COLUMNS = 4, 8
+"""Of square frames; wide ones have fewer columns, so that they can still be made out when the strip is fitted to a page."""
 DIFFERENCE_SCALE = (8.0, 96.0)
 """Grey levels by which a pixel may be off and still be drawn as no difference; and from which on it glows most."""
 
@@ -46,13 +47,14 @@ class Imagination:
 
 
 def strip(shown: Imagination) -> np.ndarray:
-    """The film strip: up to 4 steps seen, a red line, up to 12 steps imagined. Returns uint8 (height, width, 3)."""
+    """The film strip: up to 4 steps seen, a red line, up to 8 steps imagined. Returns uint8 (height, width, 3)."""
     horizon = len(shown.decoded) - shown.start
-    stride = math.ceil(horizon / IMAGINED_COLUMNS)
+    height, width = shown.true.shape[1:3]
+    stride = math.ceil(horizon / max(1, min(IMAGINED_COLUMNS, IMAGINED_COLUMNS * height // width)))
     seen = [-k * stride for k in reversed(range(SEEN_COLUMNS)) if k * stride < shown.start]
     ahead = [*seen, *range(stride, horizon + 1, stride)]
     columns = [shown.start - 1 + k for k in ahead]
-    factor = max(1, round(CELL_PIXELS / shown.true.shape[1]))
+    factor = max(1, round(CELL_PIXELS / height))
     rows = {name: np.stack(list(enlarge(frames[columns], factor))) for name, frames in shown.rows().items()}
     return film_strip(rows, marks=[len(seen)], moments=[f"{k:+d}" if k else "now" for k in ahead])
 
