@@ -54,7 +54,8 @@ class Panel:
     def calibrate(self, clips: Iterable[tuple[str, np.ndarray]], *, segment_seconds: float, gap_seconds: float) -> None:
         """Score normal clips, each a name and uint8 (T, H, W, 3), with all scorers, and calibrate them.
 
-        Several stretches may bear the name of one file. Raises CalibrationError if none can be scored.
+        Several stretches may bear the name of one file. Raises CalibrationError if one of the scorers can score none;
+        then all stay as they were.
         """
         surprises: dict[str, dict[str, np.ndarray]] = {name: {} for name in self.scorers}
         names: list[str] = []
@@ -62,10 +63,12 @@ class Panel:
             names.append(clip)
             for name, scorer in self.scorers.items():
                 surprises[name][str(number)] = surprise_of(scorer, frames)
+        calibrations = {}
         for name, of_clips in surprises.items():
             found = calibrate(of_clips, fps=self.view.fps, segment_seconds=segment_seconds, gap_seconds=gap_seconds)
             seen = tuple(dict.fromkeys(names[int(number)] for number in found.names))
-            self.calibrations[name] = dataclasses.replace(found, names=seen)
+            calibrations[name] = dataclasses.replace(found, names=seen)
+        self.calibrations = calibrations
 
     def save(self, folder: Path) -> None:
         """Write whitenings and calibrations into the model folder. Raises DataError if the disk takes no more."""

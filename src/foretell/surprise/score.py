@@ -17,6 +17,7 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from foretell.data.clip import View
+from foretell.errors import CheckpointError, DataError
 from foretell.model.precision import mixed_precision
 from foretell.model.tensors import load_tensors, save_tensors
 from foretell.model.world_model import WorldModel
@@ -169,7 +170,10 @@ class Stream:
 
 
 def fit_whitening(model: WorldModel, development: Clips, config: SurpriseConfig) -> Whitening:
-    """Whitening from normal development clips, that were not trained on and do not calibrate."""
+    """Whitening from normal development clips, that were not trained on and do not calibrate.
+
+    Raises DataError if all of them are too short to be foretold.
+    """
     width, known = model.config.encoder.latent_width, 0
     covariance = torch.zeros(len(config.horizons), width, width, dtype=torch.float64)
     for seen in foretold_clips(model, development, config):
@@ -177,6 +181,9 @@ def fit_whitening(model: WorldModel, development: Clips, config: SurpriseConfig)
         for number in range(len(config.horizons)):
             covariance[number] += len(residual) * shrunk_covariance(residual[:, number].flatten(0, 1))
         known += len(residual)
+    if not known:
+        needed = config.context + max(config.horizons)
+        raise DataError(f"development clips: none has more than {needed} steps: give longer videos, or a higher --fps")
     precision = (torch.linalg.inv(covariance / known) / width).float()
     errors = [token_errors(seen, precision, config, model.grid) for seen in foretold_clips(model, development, config)]
     largest = torch.cat([reduce(clip, "t h y x -> t h", "max") for clip in errors])
@@ -222,4 +229,7 @@ def save_whitening(path: Path, whitening: Whitening, config: SurpriseConfig) -> 
 def load_whitening(path: Path) -> tuple[Whitening, SurpriseConfig]:
     """Read what `save_whitening` wrote. Raises CheckpointError if it is missing or damaged."""
     tensors, facts = load_tensors(path)
-    return Whitening(**tensors), SurpriseConfig(**facts | {"horizons": tuple(facts["horizons"])})
+    try:
+        return Whitening(**tensors), SurpriseConfig(**facts | {"horizons": tuple(facts["horizons"])})
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: holds no whitening ({error}): bring it back, or train again") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -80,7 +81,7 @@ def run_training(store: Store, out: Path, config: RunConfig) -> Path:
     torch.set_num_threads(config.train.threads)
     torch.manual_seed(config.train.seed)
     model = WorldModel(config.model)
-    chooser = Chooser(out, development_windows(store, split, config.train), config.train)
+    chooser = Chooser(out, development_windows(store, split, config), config.train)
     batches = window_batches(store, split, config.train)
     train_loop(model, batches, config.train, out, chooser)
     chosen = chooser.restore(model)
@@ -141,8 +142,9 @@ class Chooser:
 
 
 def _copy_error(line: dict[str, Any]) -> float:
-    known = [line[f"error_over_copy_{h}"] for h in (4, 1) if line.get(f"error_over_copy_{h}") is not None]
-    return known[0] if known else float("inf")
+    """At 4 steps, or at 1 where clips are too short for 4; what is no number (null in the diary) is never the lowest."""
+    value = line["error_over_copy_4"] if "error_over_copy_4" in line else line["error_over_copy_1"]
+    return value if value is not None and math.isfinite(value) else math.inf
 
 
 def _diary(folder: Path) -> list[dict[str, Any]]:
@@ -168,14 +170,18 @@ def window_batches(store: Store, split: Split, config: TrainConfig) -> Callable[
     return batches
 
 
-def development_windows(store: Store, split: Split, config: TrainConfig) -> Tensor:
-    """Windows of development stretches for the monitors, as long as the shortest allows up to 2 training windows."""
-    fitting = [s for s in split.development if s.length >= config.window]
+def development_windows(store: Store, split: Split, config: RunConfig) -> Tensor:
+    """Windows of development stretches for the monitors, as long as the shortest allows up to 2 training windows.
+
+    Raises DataError if no stretch is long enough for a window, or to whiten surprise on once training is done.
+    """
+    window, surprise = config.train.window, config.surprise
+    needed = max(window, surprise.context + max(surprise.horizons) + 1)
+    fitting = [s for s in split.development if s.length >= needed]
     if not fitting:
-        raise DataError(
-            f"store: no development stretch has {config.window} steps: take a shorter --window or longer videos"
-        )
-    length = min(2 * config.window, min(s.length for s in fitting))
+        advice = "longer videos" if needed > window else "a shorter --window or longer videos"
+        raise DataError(f"store: no development stretch has {needed} steps: take {advice}")
+    length = min(2 * window, min(s.length for s in fitting))
     windows = [(s, at) for s in fitting for at in range(0, s.length - length + 1, length)]
     chosen = [windows[i] for i in np.linspace(0, len(windows) - 1, min(MONITOR_CLIPS, len(windows))).astype(int)]
     return as_batch([store.window(s.clip, s.start + at, length) for s, at in chosen])

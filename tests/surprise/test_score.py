@@ -1,0 +1,254 @@
+"""Surprise is what the model's own rollouts say it is, however a video is cut, and knows nothing of what comes later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from foretell.data.clip import View
+from foretell.errors import CheckpointError, DataError, ShapeError
+from foretell.model.encoders import DenseConfig, PooledConfig
+from foretell.model.predictors import CausalConfig, RecurrentConfig
+from foretell.model.tensors import save_tensors
+from foretell.model.world_model import ModelConfig, WorldModel
+from foretell.surprise import score as module
+from foretell.surprise.score import (
+    PIECE,
+    LatentScorer,
+    MotionScorer,
+    SurpriseConfig,
+    Whitening,
+    fit_whitening,
+    foretold_clips,
+    load_whitening,
+    save_whitening,
+    shrunk_covariance,
+    token_errors,
+)
+
+SETTINGS = SurpriseConfig(horizons=(1, 3, 5), context=2)
+BUILDS = {
+    "dense": (DenseConfig(latent_width=5, stem_channels=6, channels=7), RecurrentConfig(hidden=4)),
+    "pooled": (PooledConfig(latent_width=5, channels=3, hidden=7), CausalConfig(width=8, depth=2, heads=2, history=3)),
+}
+
+
+@pytest.fixture(autouse=True)
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bf16 rounds by the shape of a batch; without it, equal sums are equal."""
+    monkeypatch.setattr(module, "mixed_precision", lambda precision, device: nullcontext())
+
+
+@pytest.fixture(params=BUILDS)
+def model(request: pytest.FixtureRequest) -> WorldModel:
+    """No two weights alike, so that it says something else than a copy."""
+    encoder, predictor = BUILDS[request.param]
+    torch.manual_seed(3)
+    model = WorldModel(ModelConfig(view=View(height=16, width=32), encoder=encoder, predictor=predictor))
+    for weight in model.parameters():
+        weight.data += 0.2 * torch.randn(weight.shape)
+    return model.eval()
+
+
+@pytest.fixture
+def scorer(model: WorldModel) -> LatentScorer:
+    root = torch.randn(3, 5, 5, generator=torch.Generator().manual_seed(1))
+    return LatentScorer(model, Whitening(root @ root.mT + torch.eye(5), torch.tensor([0.5, 2.0, 3.0])), SETTINGS)
+
+
+def video(steps: int, seed: int = 0) -> np.ndarray:
+    """Slowly changing noise, uint8 (T, 16, 32, 3)."""
+    noise = np.random.default_rng(seed).normal(0, 12, (steps, 16, 32, 3)).cumsum(0)
+    return np.clip(128 + noise, 0, 255).astype(np.uint8)
+
+
+def in_chunks(scorer: LatentScorer | MotionScorer, frames: np.ndarray, chunk: int) -> list[np.ndarray]:
+    scorer.start()
+    parts = [scorer.score(frames[at : at + chunk]) for at in range(0, len(frames), chunk)]
+    return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 4, 7, 16])
+def test_chunks_of_any_size_give_the_same_scores(scorer: LatentScorer, chunk: int) -> None:
+    frames = video(23)
+    for cut, whole in zip(in_chunks(scorer, frames, chunk), in_chunks(scorer, frames, 23), strict=True):
+        np.testing.assert_allclose(cut, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_score_knows_nothing_of_later_and_something_of_now(scorer: LatentScorer) -> None:
+    frames, at = video(20), 13
+    other = frames.copy()
+    other[at] = 255 - other[at]
+    before, after = (in_chunks(scorer, seen, 20)[0] for seen in (frames, other))
+    np.testing.assert_allclose(after[:at], before[:at], rtol=1e-5)
+    assert abs(after[at] - before[at]) > 1e-3 * before[at]
+
+
+def test_a_new_video_starts_from_nothing(scorer: LatentScorer) -> None:
+    first = in_chunks(scorer, video(12), 12)
+    in_chunks(scorer, video(9, seed=1), 9)
+    for again, then in zip(in_chunks(scorer, video(12), 12), first, strict=True):
+        np.testing.assert_array_equal(again, then)
+
+
+def test_steps_before_the_context_are_not_scored(scorer: LatentScorer) -> None:
+    """Context 2: step 2 is the first whose word counts, and it speaks of steps 3, 5 and 7."""
+    assert scorer.context == 3
+    for part in in_chunks(scorer, video(9), 2):
+        scored = ~np.isnan(part).reshape(9, -1)
+        assert not scored[:3].any()
+        assert scored[3:].all()
+    scorer.start()
+    counted = ~scorer.errors(video(9)).whitened.isnan().flatten(2)
+    for number, first in enumerate((3, 5, 7)):
+        assert not counted[:first, number].any()
+        assert counted[first:, number].all()
+
+
+def test_surprise_is_the_largest_heat(scorer: LatentScorer) -> None:
+    surprise, error, heat = in_chunks(scorer, video(14), 5)
+    assert heat.shape == (14, *scorer.model.grid)
+    np.testing.assert_array_equal(surprise, heat.max((1, 2)))
+    assert error.shape == (14,)
+
+
+@torch.inference_mode()
+def test_errors_are_those_of_the_rollouts(model: WorldModel, scorer: LatentScorer) -> None:
+    """By hand and without a stream: encode all, roll out from every step, and compare."""
+    frames, (rows, columns) = video(15), model.grid
+    latents = model.encode(torch.from_numpy(frames).permute(0, 3, 1, 2)[None])
+    said = model.rollouts(model.predict(latents), list(range(15)), 5)[0]
+    found = scorer.errors(frames)
+    for number, horizon in enumerate(SETTINGS.horizons):
+        for step in range(SETTINGS.context + horizon, 15):
+            residual = latents[0, step] - said[step - horizon, horizon - 1]
+            torch.testing.assert_close(found.raw[step, number].flatten(), residual.pow(2).mean(-1))
+            white = torch.einsum("pd,de,pe->p", residual, scorer.whitening.precision[number], residual)
+            near = [
+                [white.view(rows, columns)[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2].mean() for x in range(columns)]
+                for y in range(rows)
+            ]
+            expected = torch.tensor(near) / scorer.whitening.scale[number]
+            torch.testing.assert_close(found.whitened[step, number], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_frames_of_another_size_are_refused(scorer: LatentScorer) -> None:
+    with pytest.raises(ShapeError, match="16"):
+        scorer.score(np.zeros((3, 32, 16, 3), np.uint8))
+
+
+def normal(count: int, covariance: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    root = torch.linalg.cholesky(covariance)
+    return torch.randn(count, len(root), generator=torch.Generator().manual_seed(seed), dtype=root.dtype) @ root.T
+
+
+SPREAD = torch.diag(torch.tensor([9.0, 4.0, 1.0, 0.25], dtype=torch.float64)) + 0.1
+
+
+def test_covariance_of_many_residuals_is_that_of_the_sample() -> None:
+    x = normal(40_000, SPREAD)
+    torch.testing.assert_close(shrunk_covariance(x), x.T @ x / len(x), rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(shrunk_covariance(x), SPREAD, rtol=0.05, atol=0.05)
+
+
+def test_covariance_of_few_residuals_is_drawn_to_the_identity_and_can_be_inverted() -> None:
+    x = normal(3, SPREAD)
+    found, sample = shrunk_covariance(x), x.T @ x / 3
+    assert torch.linalg.matrix_rank(sample) == 3
+    assert torch.linalg.eigvalsh(found).min() > 0
+    assert torch.linalg.cond(found) < 100 < torch.linalg.cond(sample)
+    torch.testing.assert_close(found.trace(), sample.trace(), rtol=1e-5, atol=0)  # drawn, not shrunk
+
+
+def test_covariance_is_nearer_to_the_truth_than_the_sample() -> None:
+    """What it was made for (Ledoit and Wolf 2004, theorem 3.2), on mean over draws."""
+    gains = []
+    for seed in range(20):
+        x = normal(8, SPREAD, seed)
+        gains.append((x.T @ x / 8 - SPREAD).pow(2).sum() - (shrunk_covariance(x) - SPREAD).pow(2).sum())
+    assert torch.stack(gains).mean() > 0
+
+
+def test_covariance_against_the_paper_term_by_term() -> None:
+    x = normal(11, SPREAD, seed=4)
+    sample = x.T @ x / 11
+    middle = sample.trace() / 4 * torch.eye(4, dtype=x.dtype)
+    distance = (sample - middle).pow(2).sum()
+    noise = sum((torch.outer(row, row) - sample).pow(2).sum() for row in x) / 11**2
+    share = min(float(noise), float(distance)) / float(distance)
+    assert 0 < share < 1
+    torch.testing.assert_close(shrunk_covariance(x), (1 - share) * sample + share * middle, rtol=1e-5, atol=1e-5)
+
+
+def clips(*lengths: int) -> Iterator[tuple[str, np.ndarray]]:
+    yield from ((f"{number}.mp4", video(length, seed=number)) for number, length in enumerate(lengths))
+
+
+def test_normal_residuals_are_one_on_average_and_one_frame_in_twenty_is_above_the_scale(model: WorldModel) -> None:
+    alone = SurpriseConfig(horizons=(1, 3), context=2, neighbourhood=1)
+    whitening = fit_whitening(model, lambda: clips(90, 75, 60), alone)
+    seen = list(foretold_clips(model, lambda: clips(90, 75, 60), alone))
+    errors = torch.cat([token_errors(one, whitening.precision, alone, model.grid) for one in seen])
+    torch.testing.assert_close(errors.mean((0, 2, 3)), torch.ones(2), rtol=0.1, atol=0)
+    above = (errors.amax((2, 3)) > whitening.scale).float().mean(0)
+    torch.testing.assert_close(above, torch.full((2,), 0.05), rtol=0, atol=0.01)
+
+
+@torch.inference_mode()
+def test_every_step_of_a_long_clip_whitens_once(model: WorldModel) -> None:
+    first = SETTINGS.context + max(SETTINGS.horizons)
+    frames = video(first + 2 * PIECE + 5)
+    seen = list(foretold_clips(model, lambda: [("long.mp4", frames), ("short.mp4", frames[:first])], SETTINGS))
+    assert not any(one.said.isnan().any() for one in seen)
+    latents = model.encode(torch.from_numpy(frames).permute(0, 3, 1, 2)[None])[0]
+    torch.testing.assert_close(torch.cat([one.happened for one in seen]), latents[first:], rtol=1e-4, atol=1e-4)
+
+
+def test_clips_too_short_to_whiten_on_are_said(model: WorldModel) -> None:
+    with pytest.raises(DataError, match="more than 7 steps"):
+        fit_whitening(model, lambda: clips(7, 4), SETTINGS)
+
+
+def test_whitening_is_kept_and_found_again(tmp_path: Path, scorer: LatentScorer) -> None:
+    save_whitening(tmp_path / "w.safetensors", scorer.whitening, SETTINGS)
+    found, settings = load_whitening(tmp_path / "w.safetensors")
+    assert settings == SETTINGS
+    assert all(torch.equal(a, b) for a, b in zip(found, scorer.whitening, strict=True))
+
+
+def test_whitening_that_is_missing_damaged_or_something_else_is_named(tmp_path: Path, scorer: LatentScorer) -> None:
+    path = tmp_path / "w.safetensors"
+    with pytest.raises(CheckpointError, match=r"w\.safetensors"):
+        load_whitening(path)
+    save_whitening(path, scorer.whitening, SETTINGS)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(CheckpointError, match=r"w\.safetensors"):
+        load_whitening(path)
+    save_tensors(path, {"weight": torch.ones(2)}, {"step": 3})
+    with pytest.raises(CheckpointError, match=r"w\.safetensors"):
+        load_whitening(path)
+
+
+def moving() -> np.ndarray:
+    """Grey 10; at step 3 one square of 8 pixels (row 1, column 2) turns 60 redder, which is 20 in grey, and stays so."""
+    frames = np.full((6, 16, 24, 3), 10, np.uint8)
+    frames[3:, 8:, 16:, 0] += 60
+    return frames
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 6])
+def test_motion_is_where_pixels_change(chunk: int) -> None:
+    motion = MotionScorer(View(height=16, width=24), (2, 3), SETTINGS)
+    surprise, error, heat = in_chunks(motion, moving(), chunk)
+    expected = np.zeros((6, 2, 3))
+    expected[0] = np.nan
+    expected[3, 1, 2] = 20
+    np.testing.assert_allclose(heat, expected)
+    np.testing.assert_allclose(surprise, [np.nan, 0, 0, 20, 0, 0])
+    np.testing.assert_allclose(error, [np.nan, 0, 0, 20 / 6, 0, 0], rtol=1e-6)
+    assert motion.context == 1
