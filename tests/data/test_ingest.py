@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import foretell.data.ingest as ingest_module
-from foretell.data import ingest_worker
+from foretell.data import ingest_plan, ingest_worker
 from foretell.data.ingest import IngestSummary, ingest
 from foretell.data.readers import read
 from foretell.data.store import Store
@@ -71,7 +71,7 @@ def test_processes_side_by_side_give_the_same_clips(
 ) -> None:
     (videos / "empty.avi").touch()
     alone = run(videos, tmp_path / "alone")
-    monkeypatch.setattr(ingest_module, "SMALL_BYTES", 0)
+    monkeypatch.setattr(ingest_plan, "SMALL_BYTES", 0)
     together = run(videos, tmp_path / "together", workers=2, progress=True)
     assert together.skipped == alone.skipped == [("empty.avi", "empty file (0 bytes)")]
     one, two = Store.open(tmp_path / "alone"), Store.open(tmp_path / "together")
@@ -105,9 +105,10 @@ def test_killed_at_any_moment_it_continues_to_the_same_bytes(
     for number in range(1, 16):
         shutil.copy(videos / "0.mp4", videos / f"{number}.mp4")
     script = f"""
-import foretell.data.ingest as module
-module.SMALL_BYTES = 0
-module.ingest({str(videos)!r}, {str(out)!r}, view_size=(96, 128), fps=10, workers={workers}, progress=False)
+import foretell.data.ingest_plan
+from foretell.data.ingest import ingest
+foretell.data.ingest_plan.SMALL_BYTES = 0
+ingest({str(videos)!r}, {str(out)!r}, view_size=(96, 128), fps=10, workers={workers}, progress=False)
 """
     process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
     deadline = time.monotonic() + 60
@@ -119,7 +120,7 @@ module.ingest({str(videos)!r}, {str(out)!r}, view_size=(96, 128), fps=10, worker
     process.wait()
     with pytest.raises(DataError, match="did not finish"):
         Store.open(out)
-    monkeypatch.setattr(ingest_module, "SMALL_BYTES", 0)
+    monkeypatch.setattr(ingest_plan, "SMALL_BYTES", 0)
     for folder in (out, tmp_path / "straight"):
         run(videos, folder, view_size=(96, 128), workers=workers)
     assert digests(out) == digests(tmp_path / "straight")
@@ -220,7 +221,7 @@ def test_a_full_disk_says_how_much_is_needed_and_continues(videos: Path, tmp_pat
 
 
 def test_a_worker_that_dies_is_not_passed_over(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest_module, "SMALL_BYTES", 0)
+    monkeypatch.setattr(ingest_plan, "SMALL_BYTES", 0)
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(DataError, match=r"an ingest process died \(exit code 1;"):
         run(videos, tmp_path / "store", workers=2)

@@ -11,18 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from foretell.data import ingest_plan as plan
 from foretell.data.clip import View
 from foretell.data.ingest_worker import Message, ingest_sources, run_processes
-from foretell.data.readers import Source, UnreadableSource, find_sources, probe, spread, summarise_fps
+from foretell.data.readers import Source, find_sources, summarise_fps
 from foretell.data.shard import LogEntry, Shard, read_log, recover, shard_files
-from foretell.data.sources import Fingerprint, fingerprint, natural
+from foretell.data.sources import Fingerprint, natural
 from foretell.data.store import INDEX_NAME, ClipRecord, Statistics, frame_bytes, index_text
 from foretell.errors import ConfigError, DataError
 from foretell.log import progress as progress_bar
 from foretell.log import write_whole
 
-SMALL_BYTES = 4 * 2**20  # starting a process costs as much as decoding this
-PROBED_FOR_ESTIMATE = 32
 SECONDS_TO_WAIT_FOR_LOCK = 10.0
 
 
@@ -116,10 +115,10 @@ def _run(
 ) -> list[tuple[str, str]]:
     """Decode what is pending; return (name, reason) of what cannot be read, in the order of the sources."""
     order = {found.name: index for index, found in enumerate(sources)}
-    shares = _shares(sources, pending, workers)
+    shares = plan.share_out(sources, pending, workers)
     skipped: list[tuple[str, str]] = []
     frames = 0
-    estimate = _estimate_frames(pending, view) if progress else 0
+    estimate = plan.estimate_frames(pending, view) if progress else 0
     with progress_bar(estimate, "ingest", " frames") if progress and estimate else nullcontext() as bar:
 
         def report(message: Message) -> None:
@@ -131,13 +130,13 @@ def _run(
             elif message.kind == "skipped":
                 skipped.append((message.name, message.text))
             elif message.kind == "failed":
-                missing = max(0, _estimate_frames(pending, view) - frames) * frame_bytes(view) / 1e6
+                missing = max(0, plan.estimate_frames(pending, view) - frames) * frame_bytes(view) / 1e6
                 raise DataError(
                     f"{message.text}; about {missing:.0f} MB more are needed for the videos that are left: make room,"
                     " or delete this store and choose another --out; the same command run again continues"
                 )
 
-        if len(shares) == 1 or sum(map(_bytes, pending)) < SMALL_BYTES:
+        if len(shares) == 1 or sum(map(plan.size_of, pending)) < plan.SMALL_BYTES:
             for number, share in shares:
                 ingest_sources(out, number, view, share, report)
         else:
@@ -145,49 +144,6 @@ def _run(
         if bar is not None:
             bar.total = frames  # it was an estimate
     return sorted(skipped, key=lambda pair: order[pair[0]])
-
-
-def _shares(sources: Sequence[Source], pending: Sequence[Source], workers: int) -> list[tuple[int, list[Source]]]:
-    """(shard number, its sources), the largest file first to the shard with the fewest bytes.
-
-    Made from all sources and not from those pending, so that a run that continues gives each the shard it had.
-    """
-    sizes = {found.name: _bytes(found) for found in sources}
-    if sum(sizes.values()) < SMALL_BYTES:
-        workers = 1
-    load = [0] * min(workers, len(sources))
-    shard = {}
-    for found in sorted(sources, key=lambda found: -sizes[found.name]):
-        number = load.index(min(load))
-        load[number] += sizes[found.name] + 1
-        shard[found.name] = number
-    shares = [(number, [found for found in pending if shard[found.name] == number]) for number in range(len(load))]
-    return [(number, share) for number, share in shares if share]
-
-
-def _estimate_frames(pending: Sequence[Source], view: View) -> int:
-    """Steps to come, from the headers of a few sources and the sizes of all: only the progress bar needs it."""
-    sample = spread(pending, PROBED_FOR_ESTIMATE)
-    seconds = 0.0
-    for found in sample:
-        try:
-            asked = probe(found)
-            seconds += asked.frames_estimate / view.fps if found.kind == "images" else asked.seconds
-        except UnreadableSource:
-            continue
-    share = sum(map(_bytes, sample)) / max(1, sum(map(_bytes, pending)))
-    return round(seconds * view.fps / share) if share else 0
-
-
-def _fingerprint(found: Source) -> Fingerprint:
-    try:
-        return fingerprint(found)
-    except OSError:
-        return Fingerprint(bytes=0, mtime_ns=0)  # `read` says what is wrong with it
-
-
-def _bytes(found: Source) -> int:
-    return _fingerprint(found).bytes
 
 
 def _begun_view(out: Path) -> View | None:
@@ -223,7 +179,7 @@ def _check_unchanged(out: Path, sources: Sequence[Source], done: dict[str, LogEn
     here = {found.name: found for found in sources}
     for name, entry in done.items():
         known = Fingerprint(bytes=entry.source_bytes, mtime_ns=entry.source_mtime_ns)
-        if name not in here or _fingerprint(here[name]) != known:
+        if name not in here or plan.known_fingerprint(here[name]) != known:
             what = "has changed since" if name in here else "is not among the videos given"
             raise DataError(f"{out}: holds the clip {name}, which {what}; choose another --out, or delete {out}")
 
