@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -20,7 +21,7 @@ from foretell.log import Metrics, progress
 from foretell.model.precision import mixed_precision
 from foretell.model.world_model import WorldModel
 from foretell.objectives.next_latent import NextLatent, NextLatentConfig
-from foretell.parallel import average_gradients, rank
+from foretell.parallel import average_gradients, mean_over_ranks, rank
 from foretell.train.checkpoint import load_checkpoint, save_checkpoint
 from foretell.train.optim import OptimConfig, build_optimizer, learning_rate
 
@@ -87,9 +88,9 @@ def train_loop(
     run: dict[str, Any] = {"step": 0, "steps": config.steps, "seconds": 0.0}
     if checkpoint.exists():
         run |= load_checkpoint(checkpoint, model, optimizer)
-    metrics = Metrics(folder, resumed_step=run["step"] or None, tensorboard=config.tensorboard)
+    diary = Metrics(folder, resumed_step=run["step"] or None, tensorboard=config.tensorboard)
     began = time.monotonic() - run["seconds"]
-    with _StopSignal() as stop, progress(run["steps"], "train", "step", done=run["step"]) as bar:
+    with _StopSignal() as stop, closing(diary), progress(run["steps"], "train", "step", done=run["step"]) as bar:
         while run["steps"] is None or run["step"] < run["steps"]:
             step = run["step"]
             rate = learning_rate(config.optim, step, run["steps"] or 10**9)
@@ -110,21 +111,20 @@ def train_loop(
 
             run |= {"step": step + 1, "seconds": time.monotonic() - began}
             if run["steps"] is None and step + 1 == PROBE_STEPS:
-                run["steps"] = bar.total = settle_steps(config, run["seconds"])
-            done = step + 1 == run["steps"]
+                run["steps"] = bar.total = settle_steps(config, over_ranks(run["seconds"], loss.device))
+            done, stopped = step + 1 == run["steps"], over_ranks(stop.asked, loss.device) > 0
             line: dict[str, float] = {"loss": loss.item(), "gradient": norm.item(), "rate": rate}
             line |= {name: term.item() for name, term in terms.items()}
             line["frames_per_second"] = (step + 1) * frames.shape[0] * frames.shape[1] / run["seconds"]
             if (step + 1) % config.check_every == 0 or done:
                 line |= evaluate(model.eval(), step + 1)
-            metrics.write(step + 1, line)
+            diary.write(step + 1, line)
             bar.set_postfix({name: line[name] for name in SHOWN if name in line}, refresh=False)
             bar.update()
-            if ((step + 1) % config.save_every == 0 or done or stop.asked) and rank() == 0:
+            if ((step + 1) % config.save_every == 0 or done or stopped) and rank() == 0:
                 save_checkpoint(checkpoint, model, optimizer, run)
-            if stop.asked and not done:
+            if stopped and not done:
                 raise KeyboardInterrupt(f"stopped at step {step + 1}: the same command goes on from there")
-    metrics.close()
     return int(run["step"])
 
 
@@ -155,6 +155,11 @@ def settle_steps(config: TrainConfig, seconds: float) -> int:
     """How many steps fit in `config.minutes`, from the seconds that the first PROBE_STEPS took."""
     assert config.minutes is not None
     return max(PROBE_STEPS, round(config.minutes * 60 / seconds * PROBE_STEPS))
+
+
+def over_ranks(value: float, device: torch.device) -> float:
+    """Mean of a number over ranks, so that all of them decide alike."""
+    return mean_over_ranks(torch.tensor(float(value), device=device)).item()
 
 
 class _StopSignal:
