@@ -47,7 +47,7 @@ def main() -> None:
     for seed in arguments.seeds:
         began = time.process_time()
         config = foretell.TrainConfig(steps=arguments.steps, seed=seed, check_every=max(20, arguments.steps // 5))
-        model = foretell.load_model(foretell.train(store, arguments.work / f"model{seed}", config=config))
+        model = foretell.load_model(foretell.train_model(store, arguments.work / f"model{seed}", config=config))
         found = {"cpu_minutes": (time.process_time() - began) / 60, **forecast_figures(model, forecast)}
         found["position_r2"] = position_r2(model, probe_train, probe_test)
         found["rank_share"] = found["rank"] / model.config.encoder.latent_width

@@ -56,7 +56,7 @@ def tell_story(out: Path, episodes: dict[str, int], steps: int) -> None:
         )
     foretell.ingest(out / "videos" / "train", out / "store", workers=1)
     settings = foretell.TrainConfig(steps=steps, check_every=max(10, steps // 5))
-    model = foretell.train(out / "store", out / "model", config=settings)
+    model = foretell.train_model(out / "store", out / "model", config=settings)
     foretell.calibrate(model, out / "videos" / "calibrate")
     watched = {
         name: foretell.watch(model, out / "videos" / name, out / "watched" / name, alpha=ALPHA)

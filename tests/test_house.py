@@ -26,7 +26,8 @@ storeys = [
     ["objectives", "surprise"],
     ["train", "evals", "plan"],
     ["domains", "serve", "export"],
-    ["presets"],
+    ["presets", "verbs"],
+    ["training"],
     ["cli"],
     ["__init__", "__main__"],
 ]

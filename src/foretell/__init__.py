@@ -1,6 +1,7 @@
 """foretell: world models from unlabelled video. See README.md; `foretell --help` for the command line.
 
-Names are loaded when they are first used: importing foretell does no work.
+The verbs are functions here: record, ingest, train_model (foretell.train is the folder of the loop), calibrate, watch,
+imagine. Names are loaded when they are first used: importing foretell does no work.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 _HOMES = {
     "record": "verbs",
     "ingest": "verbs",
-    "train": "training",
+    "train_model": "training",
     "calibrate": "verbs",
     "watch": "verbs",
     "imagine": "verbs",
@@ -33,4 +34,4 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"foretell has no {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(f"foretell.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"foretell.{_HOMES[name]}"), "train" if name == "train_model" else name)

@@ -83,7 +83,7 @@ def ingest(
 
 def calibrate(
     model: Positional[Path], videos: Positional[Path], *, segment_seconds: float = 10.0, gap_seconds: float = 2.0
-) -> dict[str, Calibration]:
+) -> Calibration:
     """Calibrate a model on further normal footage, which takes the place of what training had set aside.
 
     Args:
@@ -93,13 +93,15 @@ def calibrate(
         gap_seconds: Left out between two such units, so that they are nearly independent.
     """
     from foretell.serve.footage import videos_as_clips
-    from foretell.surprise.panel import load_panel
+    from foretell.surprise.panel import MODEL, load_panel
+    from foretell.train.card import write_card
 
     panel = load_panel(Path(model))
     footage = videos_as_clips(Path(videos), panel.view)
     panel.calibrate(footage, segment_seconds=segment_seconds, gap_seconds=gap_seconds)
     panel.save_calibrations(Path(model))
-    return panel.calibrations
+    write_card(Path(model))
+    return panel.calibrations[MODEL]
 
 
 def watch(

@@ -118,7 +118,9 @@ def test_gradients_reach_all_parameters_and_the_first_latent(config, pooled):
     rolled[:, :, -1].pow(2).sum().backward()
     unreached = [n for n, p in model.predictor.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     if config == short:  # with one step in view there is nothing to choose from, so queries and distances do nothing
-        unreached = [name for name in unreached if name != "distance" and ".query." not in name and ".key_value" not in name]
+        unreached = [
+            name for name in unreached if name != "distance" and ".query." not in name and ".key_value" not in name
+        ]
     assert not unreached
     assert latents.grad is not None
     first = 3 if config == short else 0

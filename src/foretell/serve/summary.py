@@ -102,6 +102,18 @@ class WatchSummary:
         }
         object.__setattr__(self, "counts", counts)
 
+    def __str__(self) -> str:
+        """What the command line prints: counts, alarms, the promise, what was skipped and what else must be said."""
+        c = self.counts
+        lines = [
+            f"{c['scored']} of {c['files']} files scored ({c['frames']} frames), {c['not_scored']} too short, {c['skipped']} skipped",
+            *(f"  skipped {one.file}: {one.reason}" for one in self.skipped),
+            *(f"  not scored {one.file}: {one.note}" for one in self.files if one.status != "scored"),
+            f"{c['with_alarm']} with an alarm. {self.promise.words}",
+            *(f"warning: {warning}" for warning in self.warnings),
+        ]
+        return "\n".join(lines)
+
     def to_json(self) -> str:
         """The content of summary.json; a number that is not finite is null."""
         return json.dumps(_finite(asdict(self)), indent=1, allow_nan=False) + "\n"

@@ -96,6 +96,14 @@ class Calibration:
         seen = set(self.names)
         return [name for name in names if name in seen]
 
+    def __str__(self) -> str:
+        """What the command line prints."""
+        smallest = 1 / (len(self.scores) + 1)
+        return (
+            f"calibrated on {len(self.scores)} normal units ({self.unit}s of {self.unit_seconds:g} s) of {len(self.names)} files, "
+            f"{self.left_out} left out; alpha may be {smallest:.2g} or more"
+        )
+
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all. Raises DataError if it cannot be written."""
         content = {

@@ -57,7 +57,7 @@ class SurpriseConfig:
     """What counts as surprise."""
 
     horizons: tuple[int, ...] = (1, 4, 8)
-    """Steps ahead from which each step was foretold; the surprise is the mean over them, each on its own scale."""
+    """Steps ahead from which each step was foretold; the surprise is the largest over them, each on its own scale."""
     context: int = 4
     """Steps to be seen before the first foretelling that counts."""
     neighbourhood: int = 3
@@ -112,7 +112,8 @@ class LatentScorer:
     def score(self, frames: np.ndarray) -> Scores:
         """The next steps of this video, uint8 (T, H, W, 3). Raises ShapeError if the size is not the view's."""
         errors = self.errors(frames)
-        heat = errors.whitened.nanmean(1)
+        heat = errors.whitened.nan_to_num(-torch.inf).amax(1)
+        heat[heat == -torch.inf] = torch.nan
         return Scores(heat.amax((1, 2)).numpy(), errors.raw[:, 0].mean((1, 2)).numpy(), heat.numpy())
 
     @torch.inference_mode()

@@ -41,6 +41,10 @@ class RecordSummary:
     frames: int
     """Frames of all of them together."""
 
+    def __str__(self) -> str:
+        """What the command line prints."""
+        return f"{self.out}: {self.episodes} videos, {self.frames} frames, and states.parquet ({self.kept} videos were there already)"
+
 
 def record(
     world: World, out: Path | str, *, episodes: int, seed: int, workers: int = 1, progress: bool = True

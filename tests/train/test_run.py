@@ -1,0 +1,273 @@
+"""A run trains on what it may, keeps the weights that the monitors choose, and goes on after a kill as if there was none."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from foretell import presets
+from foretell.cli import main
+from foretell.data.clip import View
+from foretell.data.split import Split, Stretch, split_stretches
+from foretell.data.store import ClipRecord, Statistics, Store
+from foretell.data.writers import write_video
+from foretell.errors import ConfigError, DataError
+from foretell.train import run as module
+from foretell.train.loop import TrainConfig
+from foretell.train.run import (
+    MONITOR_CLIPS,
+    Chooser,
+    RunConfig,
+    as_batch,
+    development_windows,
+    same_run_or_stop,
+    stretch_clips,
+    window_batches,
+)
+
+
+class Network(torch.nn.Linear):
+    """One weight, that tells at which step it was."""
+
+    config = SimpleNamespace(encoder=SimpleNamespace(latent_width=20))
+
+    def at(self, step: int) -> Network:
+        self.weight.data.fill_(step)
+        return self
+
+
+LOOKS = {  # step: rank, error over copy; and the step whose weights are to be kept after this look
+    1: (10, 0.9, 1),
+    2: (20, 0.5, 2),
+    3: (15.9, 0.2, 2),  # rank below 16: a low error that a collapsing code brings
+    4: (16, 0.4, 4),
+    5: (25, 0.7, 4),
+    6: (19.9, 0.3, 4),  # now 20 is needed
+    7: (24, 0.3, 7),
+    8: (24, float("nan"), 7),
+}
+
+
+@pytest.fixture
+def chooser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Chooser]:
+    """A chooser of the run in tmp_path; what it sees is given by LOOKS."""
+
+    def monitors(model: Network, frames: torch.Tensor) -> dict[str, float]:
+        rank, error, _ = LOOKS[int(model.weight.item())]
+        return {"rank": rank, "error_over_copy_1": 1 - error, "error_over_copy_4": error}
+
+    monkeypatch.setattr(module, "monitors", monitors)
+    monkeypatch.setattr(module, "alarms", lambda values, width, best: [f"best rank {best}"])
+    return lambda: Chooser(tmp_path, torch.zeros(1), TrainConfig(steps=9))
+
+
+def write_diary(folder: Path, looks: int, falling: bool = True) -> None:
+    """As the loop does it: between two looks a line without one, and a loss that must not matter."""
+    lines: list[dict[str, Any]] = []
+    for step, (rank, error, _) in list(LOOKS.items())[:looks]:
+        seen = {"rank": rank, "error_over_copy_1": 1 - error, "error_over_copy_4": error}
+        lines.append({"step": step, "loss": 1 / step if falling else step, **seen})
+    text = "".join(json.dumps(line).replace("NaN", "null") + "\n" for line in lines)
+    (folder / "metrics.jsonl").write_text('{"step": 0, "loss": -5.0}\n' + text, encoding="utf-8")
+
+
+def test_lowest_error_is_chosen_among_looks_of_good_rank(chooser: Callable[[], Chooser]) -> None:
+    choose, network = chooser(), Network(1, 1)
+    for step, (_, _, kept) in LOOKS.items():
+        seen = choose(network.at(step), step)
+        assert seen["alarms"] == f"best rank {max(rank for at, (rank, _, _) in LOOKS.items() if at <= step)}"
+        assert choose.restore(Network(1, 1).at(0))["step"] == kept
+        other = Network(1, 1)
+        choose.restore(other)
+        assert other.weight.item() == kept
+        assert not other.training
+
+
+@pytest.mark.parametrize("falling", [True, False])
+def test_choice_goes_on_after_a_kill_and_never_asks_the_loss(
+    chooser: Callable[[], Chooser], tmp_path: Path, falling: bool
+) -> None:
+    for looks in range(1, len(LOOKS)):
+        write_diary(tmp_path, looks, falling)
+        for resumed_at in range(1, looks + 2):  # the diary may hold more than the checkpoint does
+            choose = chooser()
+            choose(Network(1, 1).at(resumed_at), resumed_at)
+            assert choose.best()["step"] == LOOKS[resumed_at][2]
+
+
+def test_a_first_look_that_is_no_number_does_not_stay(chooser: Callable[[], Chooser], monkeypatch) -> None:
+    monkeypatch.setitem(LOOKS, 1, (10, float("nan"), 1))
+    choose, network = chooser(), Network(1, 1)
+    for step in (1, 2):
+        choose(network.at(step), step)
+    assert choose.best()["step"] == 2
+
+
+def store_of(*lengths: int, fps: float = 10) -> Store:
+    """Clip c's step t is blue 5 c, red t % 256, green t // 256: pixels tell where they come from."""
+    frames = np.zeros((sum(lengths), 16, 24, 3), np.uint8)
+    offsets = np.cumsum([0, *lengths])
+    for clip, (begin, end) in enumerate(zip(offsets, offsets[1:], strict=False)):
+        t = np.arange(end - begin)
+        frames[begin:end] = np.stack([t % 256, t // 256, np.full(len(t), 5 * clip)], 1)[:, None, None]
+    records = [
+        ClipRecord(name=f"{c}.mp4", frames=n, seconds=n / fps, source_frames=n, crc32=c, shard="a", offset=int(at))
+        for c, (n, at) in enumerate(zip(lengths, offsets, strict=False))
+    ]
+    statistics = Statistics(frames=len(frames), mean=(0, 0, 0), std=(1, 1, 1))
+    view = View(height=16, width=24, fps=fps)
+    return Store(where="here", view=view, clips=records, statistics=statistics, shards={"a": frames})
+
+
+def places(frames: torch.Tensor) -> list[list[tuple[int, int]]]:
+    """(clip, step) of every frame (B, T, 3, H, W), read back from its pixels."""
+    r, g, b = frames[..., 0, 0].long().unbind(2)
+    return [[(int(c) // 5, int(t)) for c, t in zip(*row, strict=True)] for row in zip(b, r + 256 * g, strict=True)]
+
+
+def config_of(**train: Any) -> RunConfig:
+    return RunConfig(model=presets.dense(), train=TrainConfig(**{"steps": 9, "window": 16, "batch": 3} | train))
+
+
+def stretch(clip: int, start: int, length: int) -> Stretch:
+    return Stretch(clip=clip, start=start, length=length)
+
+
+def test_monitors_look_at_whole_windows_of_development_alone() -> None:
+    split = Split(train=(stretch(0, 0, 90),), development=(stretch(1, 10, 70), stretch(2, 0, 15)), calibration=())
+    frames = development_windows(store_of(100, 100, 40), split, config_of())
+    assert frames.shape == (2, 32, 3, 16, 24)
+    assert places(frames) == [[(1, 10 + t) for t in range(32)], [(1, 42 + t) for t in range(32)]]
+
+
+def test_windows_are_as_long_as_the_shortest_allows_and_spread_over_all_that_there_are() -> None:
+    development = tuple(stretch(clip, 0, 20 + clip % 3) for clip in range(40))
+    split = Split(train=(), development=development, calibration=())
+    seen = places(development_windows(store_of(*[22] * 40), split, config_of()))
+    assert len(seen) == MONITOR_CLIPS
+    assert {len(window) for window in seen} == {20}
+    clips = [window[0][0] for window in seen]
+    assert clips == sorted(set(clips))
+    assert (clips[0], clips[-1]) == (0, 39)
+
+
+@pytest.mark.parametrize(("window", "longest", "says"), [(16, 15, "16 steps: take a shorter"), (8, 12, "13 steps")])
+def test_development_footage_that_is_too_short_is_told_before_training(window: int, longest: int, says: str) -> None:
+    """Surprise looks 4 + 8 steps back, and what was trained for minutes should not fail on that."""
+    split = Split(train=(), development=(stretch(0, 0, longest),), calibration=())
+    with pytest.raises(DataError, match=says):
+        development_windows(store_of(30), split, config_of(window=window))
+
+
+def test_stretches_come_with_the_name_of_their_file_from_the_start_at_each_call() -> None:
+    clips = stretch_clips(store_of(30, 300), (stretch(1, 260, 9), stretch(1, 4, 5), stretch(0, 0, 30)))
+    for _ in range(2):
+        found = list(clips())
+        assert [name for name, _ in found] == ["1.mp4", "1.mp4", "0.mp4"]
+        assert [places(as_batch([frames]))[0][0] for _, frames in found] == [(1, 260), (1, 4), (0, 0)]
+        assert [len(frames) for _, frames in found] == [9, 5, 30]
+
+
+def test_nothing_that_chooses_or_calibrates_is_trained_on() -> None:
+    """A recording that was cut, clips that were not: an epoch and more, frame by frame."""
+    store, config = store_of(1500, 300, 40, 30, 60), config_of()
+    split = split_stretches(store.lengths, fps=10, calibration=0.3, development=0.2, seed=4)
+    batches = window_batches(store, split, config.train)
+    trained = {place for step in range(60) for window in places(batches(step)) for place in window}
+    allowed = {(s.clip, s.start + t) for s in split.train for t in range(s.length)}
+    kept_away = {(s.clip, s.start + t) for s in (*split.development, *split.calibration) for t in range(s.length)}
+    assert trained <= allowed
+    assert not trained & kept_away
+    assert {clip for clip, _ in trained} == {clip for clip, _ in allowed}
+    assert torch.equal(batches(7), window_batches(store, split, config.train)(7))
+
+
+def test_batches_are_uint8_and_channels_last_in_memory() -> None:
+    batch = as_batch([np.zeros((5, 16, 24, 3), np.uint8)] * 2)
+    assert (batch.shape, batch.dtype) == ((2, 5, 3, 16, 24), torch.uint8)
+    assert batch.stride(2) == 1
+
+
+def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
+    config, store = config_of(), store_of(30, 20)
+    same_run_or_stop(tmp_path, config, store)
+    same_run_or_stop(tmp_path, config_of(), store_of(30, 20))
+    for other, footage, named in (
+        (config_of(seed=1), store, "train"),
+        (dataclasses.replace(config, hold_out=0.3), store, "hold_out"),
+        (dataclasses.replace(config, model=presets.pooled()), store, "model"),
+        (config, store_of(30, 21), "clips"),
+    ):
+        with pytest.raises(ConfigError, match=rf"other settings \({named}\)"):
+            same_run_or_stop(tmp_path, other, footage)
+
+
+DIES_AT_STEP_7 = """
+import os, signal, sys
+from foretell.cli import main
+from foretell.train.loop import Metrics
+write = Metrics.write
+def write_and_die(self, step, values):
+    write(self, step, values)
+    if step == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+Metrics.write = write_and_die
+main(sys.argv[1:])
+"""
+
+
+def test_a_killed_train_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    """SIGKILL after step 7, a checkpoint at 5, looks (and chosen weights) at 3 and 6; the same command resumes."""
+    for number in range(8):
+        noise = np.random.default_rng(number).normal(0, 10, (24, 4, 6, 3)).cumsum(0).repeat(8, 1).repeat(8, 2)
+        write_video(tmp_path / "videos" / f"{number}.mp4", np.clip(128 + noise, 0, 255).astype(np.uint8), 10)
+    assert (
+        main(["ingest", f"{tmp_path}/videos", "--out", f"{tmp_path}/store", "--size", "16x24", "--workers", "1"]) == 0
+    )
+    short = [
+        "--steps",
+        "10",
+        "--batch",
+        "2",
+        "--window",
+        "13",
+        "--tokens",
+        "64",
+        "--directions",
+        "8",
+        "--peak",
+        "0.002",
+    ]
+    often = ["--check-every", "3", "--save-every", "5"]
+
+    def command(out: str) -> list[str]:
+        return ["train", f"{tmp_path}/store", "--out", f"{tmp_path}/{out}", *short, *often]
+
+    killed = subprocess.run(
+        [sys.executable, "-c", DIES_AT_STEP_7, *command("killed")], capture_output=True, env=dict(os.environ)
+    )
+    assert killed.returncode == -9, killed.stderr.decode()
+    steps = [json.loads(line)["step"] for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6, 7]
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+    assert main(command("killed")) == 0
+    assert main(command("whole")) == 0
+    for name in ("model.safetensors", "surprise.safetensors", "calibration.json", "controls/motion.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+    diaries = [(tmp_path / out / "metrics.jsonl").read_text().splitlines() for out in ("killed", "whole")]
+    for went_on, whole in zip(*(map(json.loads, diary) for diary in diaries), strict=True):
+        assert {k: v for k, v in went_on.items() if k != "frames_per_second"} == {
+            k: v for k, v in whole.items() if k != "frames_per_second"
+        }
