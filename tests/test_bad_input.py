@@ -149,10 +149,13 @@ def test_footage_too_short_to_train_on(tmp_path: Path, one_line: Says) -> None:
     assert "no development stretch has 13 steps: take longer videos" in one_line()
 
 
-def test_imagine_in_a_long_path_of_any_script(ground: Path, tmp_path: Path) -> None:
+def test_imagine_in_a_long_path_of_any_script(
+    ground: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foretell.serve.fitted.STEPS", 2)
     video = next((ground / "videos").iterdir())
     out = tmp_path.joinpath(*["ß" * 100] * 4) / f"{'想' * 60}.mp4"
-    command = ["imagine", f"{ground}/model", f"{video}", "--start", "5", "--horizon", "3", "--out", f"{out}"]
+    command = ["imagine", f"{model}", f"{video}", "--start", "5", "--horizon", "3", "--out", f"{out}"]
     assert main([*command, "--data", f"{ground}/store"]) == 0
     assert out.stat().st_size > 500
 
@@ -224,7 +227,7 @@ def test_ctrl_c_in_training_leaves_a_run_that_resumes(
 
     def write_and_press(self: Metrics, step: int, values: dict) -> None:
         write(self, step, values)
-        if step == 3:
+        if step == 1:
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Metrics, "write", write_and_press)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -49,6 +50,9 @@ def usage() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0 done, 2 the user's fault (one line says what), 130 stopped by the user."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what this terminal cannot show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0 if arguments else 2
@@ -62,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"foretell {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
-        print(f"foretell {name}: {stopped or 'stopped; the same command goes on from there'}", file=sys.stderr)
+        print(f"foretell {name}: {str(stopped) or 'stopped; the same command goes on from there'}", file=sys.stderr)
         return 130
 
 

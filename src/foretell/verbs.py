@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -173,6 +174,6 @@ def is_store(source: Path | str) -> bool:
     if "://" in str(source):
         return True
     path = Path(source)
-    if not path.exists():
+    if not os.path.exists(path):  # os's, which says no to a name too long for the disk, where pathlib's raises
         raise DataError(f"{path}: no such file or folder; expected a clip store or a folder of videos")
     return path.is_dir() and ((path / "store.json").exists() or any(path.glob("frames-*.jsonl")))

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -118,7 +119,7 @@ def store_of(*lengths: int, fps: float = 10) -> Store:
     """Clip c's step t is blue 5 c, red t % 256, green t // 256: pixels tell where they come from."""
     frames = np.zeros((sum(lengths), 16, 24, 3), np.uint8)
     offsets = np.cumsum([0, *lengths])
-    for clip, (begin, end) in enumerate(zip(offsets, offsets[1:], strict=False)):
+    for clip, (begin, end) in enumerate(pairwise(offsets)):
         t = np.arange(end - begin)
         frames[begin:end] = np.stack([t % 256, t // 256, np.full(len(t), 5 * clip)], 1)[:, None, None]
     records = [

@@ -42,7 +42,7 @@ def find_sources(path: Path | str) -> list[Source]:
     exist or holds no file at all.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):  # os's, which says no to a name too long for the disk, where pathlib's raises
         raise DataError(f"{path}: no such file or folder; expected a video or a folder of videos")
     if path.is_file():
         return [Source(path=path, name=_shown(path), kind="video")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -224,7 +225,7 @@ def same_run_or_stop(out: Path, config: RunConfig, store: Store) -> None:
     settings = dataclasses.asdict(config) | {"clips": [[c.name, c.frames, c.crc32] for c in store.clips]}
     text = json.dumps(settings, default=str, sort_keys=True)
     path = out / "run.json"
-    if not path.exists():
+    if not os.path.exists(path):  # os's, which says no to a name too long for the disk, where pathlib's raises
         write_whole(path, text + "\n")
         return
     before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
