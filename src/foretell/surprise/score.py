@@ -58,6 +58,8 @@ class SurpriseConfig:
 
     horizons: tuple[int, ...] = (1, 4, 8)
     """Steps ahead from which each step was foretold; the surprise is the largest over them, each on its own scale."""
+    every: int = 2
+    """A rollout starts at every so manyth step: half the work for a step's delay. One step ahead is foretold at each."""
     context: int = 4
     """Steps to be seen before the first foretelling that counts."""
     neighbourhood: int = 3
@@ -105,7 +107,7 @@ class LatentScorer:
 
     def start(self) -> None:
         """Forget the last video."""
-        self.stream = Stream(self.model, self.config.horizons)
+        self.stream = Stream(self.model, self.config)
         self.step = 0
 
     @torch.inference_mode()
@@ -151,9 +153,10 @@ class Seen(NamedTuple):
 class Stream:
     """One video passing by, chunk after chunk; a frame is encoded once."""
 
-    def __init__(self, model: WorldModel, horizons: tuple[int, ...]) -> None:
-        self.model, self.horizons, self.longest = model, horizons, max(horizons)
+    def __init__(self, model: WorldModel, config: SurpriseConfig) -> None:
+        self.model, self.config, self.longest = model, config, max(config.horizons)
         self.memory: Tensor | None = None
+        self.step = 0
         tokens, width = model.grid[0] * model.grid[1], model.config.encoder.latent_width
         self.said = torch.full((self.longest, self.longest, tokens, width), torch.nan)
 
@@ -161,13 +164,17 @@ class Stream:
     def next(self, frames: np.ndarray) -> Seen:
         """The next steps, uint8 (T, H, W, 3)."""
         batch = torch.from_numpy(np.array(frames))  # a copy: the store's pages cannot be written to
+        starts = [t for t in range(len(frames)) if (self.step + t) % self.config.every == 0]
+        said = torch.full((len(frames), *self.said.shape[1:]), torch.nan)
         with mixed_precision("auto", batch.device):
             latents = self.model.encode(rearrange(batch, "t h w c -> 1 t c h w"))
             foretold, self.memory = self.model.go_on(latents, self.memory)
-            said = self.model.rollouts(foretold, list(range(len(frames))), self.longest)
-        known, now = torch.cat([self.said, said[0].float()]), self.longest + torch.arange(len(frames))
-        self.said = known[-self.longest :]
-        return Seen(latents[0].float(), torch.stack([known[now - h, h - 1] for h in self.horizons], 1))
+            said[:, 0] = foretold.next[0].float()
+            if starts and self.longest > 1:
+                said[starts] = self.model.rollouts(foretold, starts, self.longest)[0].float()
+        known, now = torch.cat([self.said, said]), self.longest + torch.arange(len(frames))
+        self.said, self.step = known[-self.longest :], self.step + len(frames)
+        return Seen(latents[0].float(), torch.stack([known[now - h, h - 1] for h in self.config.horizons], 1))
 
 
 def fit_whitening(model: WorldModel, development: Clips, config: SurpriseConfig) -> Whitening:
@@ -175,20 +182,22 @@ def fit_whitening(model: WorldModel, development: Clips, config: SurpriseConfig)
 
     Raises DataError if all of them are too short to be foretold.
     """
-    width, known = model.config.encoder.latent_width, 0
+    width, known = model.config.encoder.latent_width, torch.zeros(len(config.horizons))
     covariance = torch.zeros(len(config.horizons), width, width, dtype=torch.float64)
     for seen in foretold_clips(model, development, config):
         residual = seen.happened[:, None] - seen.said
+        foretold = ~residual.isnan().any(-1).any(-1)
         for number in range(len(config.horizons)):
-            covariance[number] += len(residual) * shrunk_covariance(residual[:, number].flatten(0, 1))
-        known += len(residual)
-    if not known:
+            kept = residual[foretold[:, number], number]
+            covariance[number] += len(kept) * shrunk_covariance(kept.flatten(0, 1))
+        known += foretold.sum(0)
+    if not known.all():
         needed = config.context + max(config.horizons)
         raise DataError(f"development clips: none has more than {needed} steps: give longer videos, or a higher --fps")
-    precision = (torch.linalg.inv(covariance / known) / width).float()
+    precision = (torch.linalg.inv(covariance / known[:, None, None]) / width).float()
     errors = [token_errors(seen, precision, config, model.grid) for seen in foretold_clips(model, development, config)]
     largest = torch.cat([reduce(clip, "t h y x -> t h", "max") for clip in errors])
-    return Whitening(precision, largest.quantile(0.95, dim=0))
+    return Whitening(precision, largest.nanquantile(0.95, dim=0))
 
 
 def foretold_clips(model: WorldModel, clips: Clips, config: SurpriseConfig) -> Iterator[Seen]:
@@ -196,7 +205,7 @@ def foretold_clips(model: WorldModel, clips: Clips, config: SurpriseConfig) -> I
     first = config.context + max(config.horizons)
     for _, frames in clips():
         for at in range(0, max(1, len(frames) - first), PIECE):
-            seen = Stream(model, config.horizons).next(frames[at : at + first + PIECE])
+            seen = Stream(model, config).next(frames[at : at + first + PIECE])
             if len(seen.happened) > first:
                 yield Seen(*(part[first:] for part in seen))
 
