@@ -204,7 +204,7 @@ def test_normal_residuals_are_one_on_average_and_one_frame_in_twenty_is_above_th
     for number in range(2):
         of_horizon = errors[~errors[:, number].isnan().any(-1).any(-1), number]
         assert len(of_horizon) >= len(errors) // EVERY - 3
-        assert of_horizon.mean().item() == pytest.approx(1, rel=0.1)
+        assert of_horizon.mean().item() == pytest.approx(1, rel=0.15)  # few residuals: shrinkage shows
         above = of_horizon.amax((1, 2)) > whitening.scale[number]
         assert above.float().mean().item() == pytest.approx(0.05, abs=0.01)
 
