@@ -44,7 +44,13 @@ def main() -> None:
     milliseconds = np.array(wall) * 1000
     write_result(
         Path(__file__).parent / "results" / "watch.json",
-        protocol={"view": "64x64", "model": "dense, random weights", "horizons": config.horizons, "chunk": 1, "frames": len(frames)},
+        protocol={
+            "view": "64x64",
+            "model": "dense, random weights",
+            "horizons": config.horizons,
+            "chunk": 1,
+            "frames": len(frames),
+        },
         seeds=[0],
         metrics={
             "frames_per_second": 1000 * len(wall) / milliseconds.sum(),

@@ -32,7 +32,7 @@ from foretell.surprise.score import (
 )
 
 SETTINGS = SurpriseConfig(horizons=(1, 3, 5), context=2)
-EVERY = getattr(SETTINGS, "every", 1)
+EVERY = SETTINGS.every
 BUILDS = {
     "dense": (DenseConfig(latent_width=5, stem_channels=6, channels=7), RecurrentConfig(hidden=4)),
     "pooled": (PooledConfig(latent_width=5, channels=3, hidden=7), CausalConfig(width=8, depth=2, heads=2, history=3)),

@@ -17,7 +17,7 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from foretell.data.clip import View
-from foretell.errors import CheckpointError, DataError
+from foretell.errors import CheckpointError, ConfigError, DataError
 from foretell.model.precision import mixed_precision
 from foretell.model.tensors import load_tensors, save_tensors
 from foretell.model.world_model import WorldModel
@@ -64,6 +64,10 @@ class SurpriseConfig:
     """Steps to be seen before the first foretelling that counts."""
     neighbourhood: int = 3
     """Edge of the square of tokens over which error is averaged."""
+
+    def __post_init__(self) -> None:
+        if not self.horizons or list(self.horizons) != sorted(set(self.horizons)) or self.horizons[0] < 1:
+            raise ConfigError(f"surprise horizons: got {self.horizons}, expected steps ahead from 1 up, ascending")
 
 
 class Whitening(NamedTuple):
@@ -189,6 +193,8 @@ def fit_whitening(model: WorldModel, development: Clips, config: SurpriseConfig)
         foretold = ~residual.isnan().any(-1).any(-1)
         for number in range(len(config.horizons)):
             kept = residual[foretold[:, number], number]
+            if not len(kept):
+                continue
             covariance[number] += len(kept) * shrunk_covariance(kept.flatten(0, 1))
         known += foretold.sum(0)
     if not known.all():
