@@ -24,7 +24,7 @@ VIOLATIONS = {
 ALPHA = 0.05
 # Training, calibration and test share no episode: each is recorded from a seed of its own.
 SEEDS = {"train": 1, "calibrate": 2, "possible": 3} | {name: 4 + i for i, name in enumerate(VIOLATIONS)}
-EPISODES = {"train": 1500, "calibrate": 1500, "possible": 500} | dict.fromkeys(VIOLATIONS, 100)
+EPISODES = {"train": 1000, "calibrate": 1000, "possible": 500} | dict.fromkeys(VIOLATIONS, 100)
 SMALL = {"train": 40, "calibrate": 24, "possible": 10} | dict.fromkeys(VIOLATIONS, 5)
 
 
@@ -32,7 +32,7 @@ def main() -> None:
     """Run every verb once, and say what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo"))
-    parser.add_argument("--steps", type=int, default=1000, help="training steps")
+    parser.add_argument("--steps", type=int, default=800, help="training steps")
     parser.add_argument(
         "--small", action="store_true", help="a minute instead of fifteen, to see that it runs: no figures"
     )
