@@ -70,6 +70,7 @@ def folder_of(path: Path, lines: list[dict], *, config: ModelConfig = small, cho
     }
     facts = {
         "version": 1,
+        "sha256": {},
         "model": config_to_json(config),
         "foretell": "9.8.7",
         "data": {"store": "a/store", "clips": 10, "frames": 485, "mean": [1, 2, 3], "std": [4, 5, 6]},
