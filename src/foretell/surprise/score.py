@@ -112,13 +112,19 @@ class LatentScorer:
     def start(self) -> None:
         """Forget the last video."""
         self.stream = Stream(self.model, self.config)
+        self.held = torch.full((len(self.config.horizons), *self.model.grid), torch.nan)
         self.step = 0
 
     @torch.inference_mode()
     def score(self, frames: np.ndarray) -> Scores:
         """The next steps of this video, uint8 (T, H, W, 3). Raises ShapeError if the size is not the view's."""
         errors = self.errors(frames)
-        heat = errors.whitened.nan_to_num(-torch.inf).amax(1)
+        whitened = errors.whitened.clone()
+        for t in range(
+            len(whitened)
+        ):  # between two rollouts the last word of a horizon holds, or every other step would look calm
+            whitened[t] = self.held = torch.where(whitened[t].isnan(), self.held, whitened[t])
+        heat = whitened.nan_to_num(-torch.inf).amax(1)
         heat[heat == -torch.inf] = torch.nan
         return Scores(heat.amax((1, 2)).numpy(), errors.raw[:, 0].mean((1, 2)).numpy(), heat.numpy())
 
