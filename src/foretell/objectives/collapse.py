@@ -1,7 +1,7 @@
 """Is the model learning, or has it found a way out? Monitors on held-out clips, and alarms in plain words.
 
 Loss and per-dimension deviation look perfect in runs that are worthless; error over copy, rank and the deviation inside
-clips do not (the table in docs/how-it-works.md shows both).
+clips do not.
 """
 
 from __future__ import annotations
