@@ -31,7 +31,7 @@ small = ModelConfig(
 )
 healthy = {
     "error_over_copy_1": 0.5, "error_over_linear_1": 0.75, "error_over_copy_4": 0.3, "error_over_linear_4": 0.6,
-    "order": 0.25, "rank": 7.25, "std_min": 0.875, "std_median": 1.0, "std_max": 1.125, "std_within": 0.5,
+    "order": 0.25, "rank": 7.25, "rank_of_variance": 6.25, "std_min": 0.875, "std_median": 1.0, "std_max": 1.125, "std_within": 0.5,
     "sigreg_over_gaussian": 1.75, "motion": 2.5,
 }  # fmt: skip
 HOSTILE = "</script><b>&\udcff ä.mp4"
@@ -276,9 +276,15 @@ def test_ranges_are_those_of_the_alarms():
 
 def test_every_alarm_is_read_back_from_the_diary():
     broken = healthy | {"motion": 0.0, "order": 1.0, "error_over_copy_4": 2.0, "error_over_linear_4": 2.0}
-    broken |= {"rank": 1.0, "std_median": 9.0, "std_within": 0.0, "sigreg_over_gaussian": math.inf}
+    broken |= {
+        "rank": 1.0,
+        "rank_of_variance": 1.0,
+        "std_max": 9.0,
+        "std_within": 0.0,
+        "sigreg_over_gaussian": math.inf,
+    }
     found = alarms(broken, 12, 7.25)
-    assert len(found) == 9, "a new alarm: is it read back?"
+    assert len(found) == 10, "a new alarm: is it read back?"
     assert read_alarms("; ".join(map(str, found))) == found
     assert read_alarms("") == []
 

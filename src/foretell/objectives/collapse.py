@@ -37,10 +37,11 @@ def monitors(model: WorldModel, frames: Tensor) -> dict[str, float]:
     """Numbers to watch, for held-out frames uint8 (B, T, 3, H, W) with T of 4 or more. Pure: no state, fixed draws.
 
     error_over_copy_h, error_over_linear_h: squared error h steps ahead over that of repeating the last latent, and of
-    going on in a straight line. rank: effective rank, exp of the entropy of the singular values (of D). std_*: deviation
-    over frames, of the least, middle and largest dimension. std_within: the same inside clips, where the picture moves.
-    sigreg_over_gaussian: the statistic over its value for true Gaussians. order: change in 1 step over change in many;
-    near 1, time has no order. motion: mean change of a pixel from step to step, in grey levels.
+    going on in a straight line. order: change in 1 step over change in many; near 1, time has no order. motion: mean
+    change of a pixel from step to step, in grey levels. std_*: deviation over all frames and tokens, of the least, middle
+    and largest dimension. std_within: the same inside clips, where the picture moves. Of tokens drawn as the regulariser
+    draws them: rank, rank_of_variance: effective rank, of D, by singular values and by their squares;
+    sigreg_over_gaussian: the statistic over its value for true Gaussians.
     """
     generator = torch.Generator().manual_seed(0)
     latents = torch.cat([model.encode(clip[None]) for clip in frames]).float()
@@ -48,9 +49,10 @@ def monitors(model: WorldModel, frames: Tensor) -> dict[str, float]:
 
     motion = pixel_motion(frames, model.grid)
     moving, spread = drawn_tokens(latents, motion, TOKENS, generator)
-    deviation, directions = spread.std(0), unit_directions(512, spread.shape[1], generator)
+    deviation, directions = latents.flatten(0, -2).std(0), unit_directions(512, spread.shape[1], generator)
     values |= {
         "rank": effective_rank(spread),
+        "rank_of_variance": effective_rank(spread, power=2),
         "std_min": deviation.min().item(),
         "std_median": deviation.median().item(),
         "std_max": deviation.max().item(),
@@ -80,87 +82,87 @@ def _errors(model: WorldModel, latents: Tensor) -> dict[str, float]:
     return values
 
 
-def effective_rank(latents: Tensor) -> float:
-    """exp(entropy of the normalised singular values) of centred latents (N, D): 1 up to D (Roy and Vetterli 2007)."""
-    values = torch.linalg.svdvals((latents - latents.mean(0)).float())
+def effective_rank(latents: Tensor, power: int = 1) -> float:
+    """exp(entropy of the normalised singular values) of centred latents (N, D): 1 up to D (Roy and Vetterli 2007).
+
+    With power 2 of their squares, that is of the variance in each direction: it counts those that matter.
+    """
+    values = torch.linalg.svdvals((latents - latents.mean(0)).float()) ** power
     share = values / values.sum().clamp_min(1e-12)
     return math.exp(torch.special.entr(share).sum().item())
 
 
 def alarms(values: dict[str, float], latent_width: int, best_rank: float) -> list[Alarm]:
-    """What the monitors say is wrong, worst first; empty for a healthy run. `best_rank` is the best rank so far."""
+    """What the monitors say is wrong, worst first; empty for a healthy run. `best_rank` is the best rank so far.
+
+    docs/how-it-works.md has the measurements behind each threshold.
+    """
     longest = max(h for h in HORIZONS if f"error_over_copy_{h}" in values)
     copy, linear = values[f"error_over_copy_{min(4, longest)}"], values[f"error_over_linear_{min(4, longest)}"]
-    checks = [
+    checks: list[tuple[bool, str, str, str]] = [
         (
             not all(math.isfinite(v) for v in values.values()),
-            Alarm("not finite", "a monitor is not a number", "a smaller --peak, or --precision fp32"),
+            "not finite",
+            "a monitor is not a number",
+            "a smaller --peak, or --precision fp32",
         ),
         (
             values["motion"] < 0.05,
-            Alarm(
-                "static",
-                f"pixels change by {values['motion']:.2f} grey levels a step: nothing moves in these clips",
-                "footage in which something happens, or a lower --fps",
-            ),
+            "static",
+            f"pixels change by {values['motion']:.2f} grey levels a step: nothing moves in these clips",
+            "footage in which something happens, or a lower --fps",
         ),
         (
-            values["order"] > 0.8,
-            Alarm(
-                "no order",
-                f"one step changes latents {values['order']:.2f} times as much as {longest} steps do: "
-                "the order of frames tells nothing",
-                "check that frames are in order, or a higher --fps",
-            ),
+            longest > 1 and values["order"] > 0.8,
+            "no order",
+            f"one step changes latents {values['order']:.2f} times as much as {longest} steps do: "
+            "the order of frames tells nothing",
+            "check that frames are in order, or a higher --fps",
         ),
         (
             copy > 0.8,
-            Alarm(
-                "slow features",
-                f"error is {copy:.2f} of repeating the last latent: it foretells no more than a copy",
-                "more training, a larger --within, or a smaller --peak",
-            ),
+            "slow features",
+            f"error is {copy:.2f} of repeating the last latent: it foretells no more than a copy",
+            "more training, a larger --within, or a smaller --peak",
         ),
         (
             linear > 1.0,
-            Alarm(
-                "no dynamics",
-                f"error is {linear:.2f} of going on in a straight line: motion was not learned",
-                "more training, or a larger --rollout",
-            ),
+            "no dynamics",
+            f"error is {linear:.2f} of going on in a straight line: motion was not learned",
+            "more training, or a larger --rollout",
         ),
         (
             values["rank"] < 0.25 * latent_width,
-            Alarm(
-                "collapse",
-                f"latents use {values['rank']:.1f} of {latent_width} dimensions",
-                "a larger --isotropy",
-            ),
+            "collapse",
+            f"latents use {values['rank']:.1f} of {latent_width} dimensions",
+            "a larger --isotropy",
+        ),
+        (
+            values["rank_of_variance"] < min(7, 0.4 * latent_width),
+            "uneven",
+            f"what differs between latents lies in {values['rank_of_variance']:.1f} of {latent_width} directions: "
+            "the rest is nearly unused",
+            "a larger --isotropy, or a larger --batch",
         ),
         (
             values["rank"] < 0.8 * best_rank,
-            Alarm(
-                "rank falls",
-                f"effective rank {values['rank']:.1f} fell from {best_rank:.1f}",
-                "a smaller --peak, or a larger --isotropy",
-            ),
+            "rank falls",
+            f"effective rank {values['rank']:.1f} fell from {best_rank:.1f}",
+            "a smaller --peak, or a larger --isotropy",
         ),
         (
-            not (0.5 <= values["std_median"] <= 2),
-            Alarm(
-                "scale",
-                f"latents deviate by {values['std_median']:.2f}, expected 0.5 to 2",
-                "keep the encoder's norm; a larger --isotropy",
-            ),
+            not (values["std_min"] >= 0.8 and values["std_max"] <= 1.5),
+            "scale",
+            f"over all frames latents deviate by {values['std_min']:.2f} in the least dimension and "
+            f"{values['std_max']:.2f} in the largest, expected about 1",
+            "keep the encoder's norm; development clips that are like those trained on",
         ),
         (
             values["std_within"] < 0.1,
-            Alarm(
-                "frozen clips",
-                f"inside a clip latents deviate by {values['std_within']:.2f} where the picture moves: "
-                "they say which clip it is and nothing else",
-                "a larger --within",
-            ),
+            "frozen clips",
+            f"inside a clip latents deviate by {values['std_within']:.2f} where the picture moves: "
+            "they say which clip it is and nothing else",
+            "a larger --within",
         ),
     ]
-    return [alarm for wrong, alarm in checks if wrong]
+    return [Alarm(name, meaning, remedy) for wrong, name, meaning, remedy in checks if wrong]

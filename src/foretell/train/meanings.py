@@ -48,15 +48,22 @@ def monitors_of(latent_width: int) -> list[Monitor]:
             meaning=f"How many of the {latent_width} dimensions of a latent are in use. Few: it says nearly the same of everything.",
         ),
         Monitor(
+            key="rank_of_variance",
+            name="Directions that matter",
+            low=min(7, 0.4 * latent_width),
+            meaning="The same, each direction counted by how much latents differ along it.",
+        ),
+        Monitor(
             key="std_median",
             name="Deviation, middle dimension",
-            low=0.5,
-            high=2.0,
-            meaning="How much latents differ from frame to frame, over all held-out frames.",
+            meaning="How much latents differ, over all held-out frames. The encoder's norm makes it 1 in training.",
         ),
-        Monitor(key="std_min", name="Deviation, least dimension", meaning="Near 0, a dimension lies idle."),
+        Monitor(key="std_min", name="Deviation, least dimension", low=0.8, meaning="Near 0, a dimension lies idle."),
         Monitor(
-            key="std_max", name="Deviation, largest dimension", meaning="Far above the middle one, a dimension rules."
+            key="std_max",
+            name="Deviation, largest dimension",
+            high=1.5,
+            meaning="Far above the middle one, a dimension rules.",
         ),
         Monitor(
             key="std_within",
