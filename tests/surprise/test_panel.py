@@ -34,7 +34,7 @@ TINY = ModelConfig(
     encoder=DenseConfig(latent_width=5, stem_channels=6, channels=7),
     predictor=RecurrentConfig(hidden=4),
 )
-SETTINGS = SurpriseConfig(horizons=(1, 3), context=2)
+SETTINGS = SurpriseConfig(nearest=1, farthest=3, every=2, context=2)
 UNITS = {"segment_seconds": 10.0, "gap_seconds": 2.0}
 
 

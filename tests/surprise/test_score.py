@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from foretell.data.clip import View
-from foretell.errors import CheckpointError, DataError, ShapeError
+from foretell.errors import CheckpointError, ConfigError, DataError, ShapeError
 from foretell.model.encoders import DenseConfig, PooledConfig
 from foretell.model.predictors import CausalConfig, RecurrentConfig
 from foretell.model.tensors import save_tensors
@@ -31,17 +32,16 @@ from foretell.surprise.score import (
     token_errors,
 )
 
-SETTINGS = SurpriseConfig(horizons=(1, 3, 5), context=2)
-EVERY = SETTINGS.every
+SETTINGS = SurpriseConfig(nearest=2, farthest=5, every=2, context=2)
 BUILDS = {
     "dense": (DenseConfig(latent_width=5, stem_channels=6, channels=7), RecurrentConfig(hidden=4)),
     "pooled": (PooledConfig(latent_width=5, channels=3, hidden=7), CausalConfig(width=8, depth=2, heads=2, history=3)),
 }
 
 
-def is_foretold(step: int, horizon: int) -> bool:
-    """One step ahead at every step, further only from every so manyth."""
-    return horizon == 1 or (step - horizon) % EVERY == 0
+def words_about(step: int) -> list[int]:
+    """How far ahead they were spoken: only from every so manyth step, and from none before the context was seen."""
+    return [h for h in SETTINGS.horizons if (step - h) % SETTINGS.every == 0 and step - h >= SETTINGS.context]
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +63,9 @@ def model(request: pytest.FixtureRequest) -> WorldModel:
 
 @pytest.fixture
 def scorer(model: WorldModel) -> LatentScorer:
-    root = torch.randn(3, 5, 5, generator=torch.Generator().manual_seed(1))
-    return LatentScorer(model, Whitening(root @ root.mT + torch.eye(5), torch.tensor([0.5, 2.0, 3.0])), SETTINGS)
+    root = torch.randn(4, 5, 5, generator=torch.Generator().manual_seed(1))
+    scale = torch.tensor([0.5, 2.0, 3.0, 4.0])
+    return LatentScorer(model, Whitening(root @ root.mT + torch.eye(5), scale), SETTINGS)
 
 
 def video(steps: int, seed: int = 0) -> np.ndarray:
@@ -103,18 +104,25 @@ def test_a_new_video_starts_from_nothing(scorer: LatentScorer) -> None:
 
 
 def test_steps_before_the_context_are_not_scored(scorer: LatentScorer) -> None:
-    """Context 2: step 2 is the first whose word counts, and it speaks of steps 3, 5 and 7."""
-    assert scorer.context == 3
+    """Context 2: the first word that counts is spoken at step 2, and the nearest step that it speaks of is 4."""
+    assert scorer.context == 4
     for part in in_chunks(scorer, video(9), 2):
         scored = ~np.isnan(part).reshape(9, -1)
-        assert not scored[:3].any()
-        assert scored[3:].all()
+        assert not scored[:4].any()
+        assert scored[4:].all()
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 23])
+def test_every_word_is_counted_once(scorer: LatentScorer, chunk: int) -> None:
+    frames = video(23)
     scorer.start()
-    counted = ~scorer.errors(video(9)).whitened.isnan().flatten(2)
-    for number, first in enumerate((3, 5, 7)):
-        assert not counted[:first, number].any()
-        for step in range(first, 9):
-            assert counted[step, number].all() == is_foretold(step, SETTINGS.horizons[number])
+    found = [scorer.errors(frames[at : at + chunk]) for at in range(0, 23, chunk)]
+    for step, (ahead, whitened) in enumerate(
+        zip(torch.cat([f.ahead for f in found]), torch.cat([f.whitened for f in found]), strict=True)
+    ):
+        assert sorted(ahead[ahead > 0].tolist()) == words_about(step)
+        assert torch.equal(whitened.isnan().flatten(1).all(1), ahead == 0)
+        assert torch.equal(whitened.isnan().flatten(1).any(1), ahead == 0)
 
 
 def test_surprise_is_the_largest_heat(scorer: LatentScorer) -> None:
@@ -131,17 +139,50 @@ def test_errors_are_those_of_the_rollouts(model: WorldModel, scorer: LatentScore
     latents = model.encode(torch.from_numpy(frames).permute(0, 3, 1, 2)[None])
     said = model.rollouts(model.predict(latents), list(range(15)), 5)[0]
     found = scorer.errors(frames)
-    for number, horizon in enumerate(SETTINGS.horizons):
-        for step in filter(lambda step: is_foretold(step, horizon), range(SETTINGS.context + horizon, 15)):
-            residual = latents[0, step] - said[step - horizon, horizon - 1]
-            torch.testing.assert_close(found.raw[step, number].flatten(), residual.pow(2).mean(-1))
-            white = torch.einsum("pd,de,pe->p", residual, scorer.whitening.precision[number], residual)
-            near = [
-                [white.view(rows, columns)[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2].mean() for x in range(columns)]
-                for y in range(rows)
-            ]
-            expected = torch.tensor(near) / scorer.whitening.scale[number]
-            torch.testing.assert_close(found.whitened[step, number], expected, rtol=1e-4, atol=1e-4)
+    words = found.ahead.nonzero().tolist()
+    assert len(words) == sum(len(words_about(step)) for step in range(15))
+    for step, word in words:
+        horizon = int(found.ahead[step, word])
+        number = horizon - SETTINGS.nearest
+        residual = latents[0, step] - said[step - horizon, horizon - 1]
+        torch.testing.assert_close(found.raw[step, word].flatten(), residual.pow(2).mean(-1))
+        white = torch.einsum("pd,de,pe->p", residual, scorer.whitening.precision[number], residual)
+        near = [
+            [white.view(rows, columns)[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2].mean() for x in range(columns)]
+            for y in range(rows)
+        ]
+        expected = torch.tensor(near) / scorer.whitening.scale[number]
+        torch.testing.assert_close(found.whitened[step, word], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_surprise_is_the_mean_of_the_words(scorer: LatentScorer) -> None:
+    frames = video(15)
+    heat = in_chunks(scorer, frames, 15)[2]
+    scorer.start()
+    errors = scorer.errors(frames)
+    for step in range(scorer.context, 15):
+        mean = errors.whitened[step, errors.ahead[step] > 0].mean(0)
+        np.testing.assert_allclose(heat[step], mean.numpy(), rtol=1e-5)
+
+
+def test_settings_that_leave_steps_unspoken_of_are_refused() -> None:
+    for wrong in (
+        {"nearest": 0},
+        {"nearest": 5, "farthest": 4},
+        {"nearest": 4, "farthest": 6, "every": 4},
+        {"every": 0},
+    ):
+        with pytest.raises(ConfigError, match="surprise"):
+            SurpriseConfig(**wrong)
+
+
+@pytest.mark.parametrize("steps", range(9, 24))
+def test_short_clips_are_foretold_from_as_far_as_they_allow(model: WorldModel, steps: int) -> None:
+    settings = SurpriseConfig(context=3).within(steps)
+    assert settings.farthest == 16 or steps - 8 <= settings.farthest < steps
+    found = fit_whitening(model, lambda: clips(steps, steps), settings)
+    assert len(found.scale) == len(settings.horizons)
+    assert found.scale.isfinite().all()
 
 
 def test_frames_of_another_size_are_refused(scorer: LatentScorer) -> None:
@@ -197,13 +238,14 @@ def clips(*lengths: int) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def test_normal_residuals_are_one_on_average_and_one_frame_in_twenty_is_above_the_scale(model: WorldModel) -> None:
-    alone = SurpriseConfig(horizons=(1, 3), context=2, neighbourhood=1)
-    whitening = fit_whitening(model, lambda: clips(90, 75, 60), alone)
-    seen = list(foretold_clips(model, lambda: clips(90, 75, 60), alone))
+    alone = replace(SETTINGS, neighbourhood=1)
+    whitening = fit_whitening(model, lambda: clips(180, 150, 120), alone)
+    seen = list(foretold_clips(model, lambda: clips(180, 150, 120), alone))
     errors = torch.cat([token_errors(one, whitening.precision, alone, model.grid) for one in seen])
-    for number in range(2):
-        of_horizon = errors[~errors[:, number].isnan().any(-1).any(-1), number]
-        assert len(of_horizon) >= len(errors) // EVERY - 3
+    ahead = torch.cat([one.ahead for one in seen])
+    for number, horizon in enumerate(alone.horizons):
+        of_horizon = errors[ahead == horizon]
+        assert len(of_horizon) >= len(errors) // alone.every - 9
         assert of_horizon.mean().item() == pytest.approx(1, rel=0.15)  # few residuals: shrinkage shows
         above = of_horizon.amax((1, 2)) > whitening.scale[number]
         assert above.float().mean().item() == pytest.approx(0.05, abs=0.01)
@@ -211,12 +253,14 @@ def test_normal_residuals_are_one_on_average_and_one_frame_in_twenty_is_above_th
 
 @torch.inference_mode()
 def test_every_step_of_a_long_clip_whitens_once(model: WorldModel) -> None:
-    first = SETTINGS.context + max(SETTINGS.horizons)
-    frames = video(first + 2 * PIECE + 5)
-    seen = list(foretold_clips(model, lambda: [("long.mp4", frames), ("short.mp4", frames[:first])], SETTINGS))
-    assert not any(one.said[:, 0].isnan().any() for one in seen)
+    run_up = SETTINGS.context + SETTINGS.farthest
+    frames = video(run_up + 2 * PIECE + 5)
+    seen = list(foretold_clips(model, lambda: [("long.mp4", frames), ("short.mp4", frames[:3])], SETTINGS))
     latents = model.encode(torch.from_numpy(frames).permute(0, 3, 1, 2)[None])[0]
-    torch.testing.assert_close(torch.cat([one.happened for one in seen]), latents[first:], rtol=1e-4, atol=1e-4)
+    whole = torch.cat([latents, latents[:3]])
+    torch.testing.assert_close(torch.cat([one.happened for one in seen]), whole, rtol=1e-4, atol=1e-4)
+    spoken = torch.cat([one.ahead for one in seen])[run_up : len(frames)] > 0
+    assert (spoken.sum(1) >= 2).all()
 
 
 def test_clips_too_short_to_whiten_on_are_said(model: WorldModel) -> None:

@@ -76,7 +76,7 @@ def folder_of(path: Path, lines: list[dict], *, config: ModelConfig = small, cho
         "data": {"store": "a/store", "clips": 10, "frames": 485, "mean": [1, 2, 3], "std": [4, 5, 6]},
         "run": {
             "train": {"minutes": 8.0, "steps": None, "batch": 3, "window": 16, "seed": 11, "objective": objective},
-            "surprise": {"horizons": [1, 4], "context": 6},
+            "surprise": {"nearest": 4, "context": 6},
             "hold_out": 0.2,
         },
         "split": stretches,

@@ -1,13 +1,13 @@
 """From latent prediction error to surprise: per token, per step, per horizon; raw and whitened; streaming.
 
-A step's surprise is how far its latents lie from what was foretold for them, one step before and several steps before,
-measured in the directions in which normal footage rarely errs.
+A step's surprise is how far its latents lie from what was foretold for them at several steps before, measured in the
+directions in which normal footage rarely errs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -20,7 +20,7 @@ from foretell.data.clip import View
 from foretell.errors import CheckpointError, ConfigError, DataError
 from foretell.model.precision import mixed_precision
 from foretell.model.tensors import load_tensors, save_tensors
-from foretell.model.world_model import WorldModel
+from foretell.model.world_model import Foretold, WorldModel
 
 PIECE = 64
 """Steps of a long clip that are looked at together, when whitening is fitted."""
@@ -33,7 +33,7 @@ class Scores(NamedTuple):
     """What a scorer says of T steps; NaN where a step was not scored."""
 
     surprise: np.ndarray  # (T,) whitened; the number that is calibrated
-    error: np.ndarray  # (T,) raw squared latent error of the shortest horizon, mean over tokens
+    error: np.ndarray  # (T,) raw squared latent error, mean over words and tokens
     heat: np.ndarray  # (T, h, w) surprise of every token
 
 
@@ -54,20 +54,34 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SurpriseConfig:
-    """What counts as surprise."""
+    """What counts as surprise: the mean error of several words about a step, spoken at several steps before it."""
 
-    horizons: tuple[int, ...] = (1, 4, 8)
-    """Steps ahead from which each step was foretold; the surprise is the largest over them, each on its own scale."""
-    every: int = 2
-    """A rollout starts at every so manyth step: half the work for a step's delay. One step ahead is foretold at each."""
+    nearest: int = 4
+    """Fewest steps ahead that a word must speak of. One step ahead nearly everything goes on as it did."""
+    farthest: int = 16
+    """Most steps ahead; a video that is shorter has fewer words about each step."""
+    every: int = 4
+    """A rollout starts at every so manyth step: with 4 to 16 ahead, 3 or 4 words speak of each step."""
     context: int = 4
-    """Steps to be seen before the first foretelling that counts."""
+    """Steps to be seen before the first rollout that counts."""
     neighbourhood: int = 3
     """Edge of the square of tokens over which error is averaged."""
 
     def __post_init__(self) -> None:
-        if not self.horizons or list(self.horizons) != sorted(set(self.horizons)) or self.horizons[0] < 1:
-            raise ConfigError(f"surprise horizons: got {self.horizons}, expected steps ahead from 1 up, ascending")
+        if not 1 <= self.nearest <= self.farthest or not 1 <= self.every <= self.farthest - self.nearest + 1:
+            got = f"got {self.nearest} to {self.farthest} steps ahead, a rollout every {self.every}"
+            raise ConfigError(f"surprise: {got}; expected 1 or more, and each step to be spoken of")
+
+    @property
+    def horizons(self) -> range:
+        """How far ahead words may speak, in steps."""
+        return range(self.nearest, self.farthest + 1)
+
+    def within(self, steps: int) -> SurpriseConfig:
+        """The same for clips of so many steps: nothing is foretold from farther away than they are long."""
+        first = -(-self.context // self.every) * self.every
+        farthest = max(self.nearest, min(self.farthest, steps - first - 1))
+        return replace(self, farthest=farthest, every=min(self.every, farthest - self.nearest + 1))
 
 
 class Whitening(NamedTuple):
@@ -94,10 +108,11 @@ def shrunk_covariance(residuals: Tensor) -> Tensor:
 
 
 class Errors(NamedTuple):
-    """What was foretold wrongly, for each of H horizons and every token; NaN where a step was not scored."""
+    """How wrong each of W words was about each step and token; NaN where there was no word."""
 
-    raw: Tensor  # (T, H, rows, columns) squared latent error, mean over D
-    whitened: Tensor  # (T, H, rows, columns) in units of normal error, averaged over the neighbourhood
+    raw: Tensor  # (T, W, rows, columns) squared latent error, mean over D
+    whitened: Tensor  # (T, W, rows, columns) in units of normal error, averaged over the neighbourhood
+    ahead: Tensor  # (T, W) how many steps before it was spoken; 0: no word
 
 
 class LatentScorer:
@@ -106,120 +121,132 @@ class LatentScorer:
     def __init__(self, model: WorldModel, whitening: Whitening, config: SurpriseConfig) -> None:
         self.model, self.whitening, self.config = model.eval(), whitening, config
         self.view = model.config.view
-        self.context = config.context + min(config.horizons)
+        self.context = config.context + config.nearest
         self.start()
 
     def start(self) -> None:
         """Forget the last video."""
         self.stream = Stream(self.model, self.config)
-        self.held = torch.full((len(self.config.horizons), *self.model.grid), torch.nan)
-        self.step = 0
 
     @torch.inference_mode()
     def score(self, frames: np.ndarray) -> Scores:
         """The next steps of this video, uint8 (T, H, W, 3). Raises ShapeError if the size is not the view's."""
         errors = self.errors(frames)
-        whitened = errors.whitened.clone()
-        for t in range(
-            len(whitened)
-        ):  # between two rollouts the last word of a horizon holds, or every other step would look calm
-            whitened[t] = self.held = torch.where(whitened[t].isnan(), self.held, whitened[t])
-        heat = whitened.nan_to_num(-torch.inf).amax(1)
-        heat[heat == -torch.inf] = torch.nan
-        return Scores(heat.amax((1, 2)).numpy(), errors.raw[:, 0].mean((1, 2)).numpy(), heat.numpy())
+        heat = errors.whitened.nanmean(1)
+        return Scores(heat.amax((1, 2)).numpy(), errors.raw.nanmean((1, 2, 3)).numpy(), heat.numpy())
 
     @torch.inference_mode()
     def errors(self, frames: np.ndarray) -> Errors:
-        """The same per token and per horizon, for who wants to look closer; moves on in the video like `score`."""
+        """The same for each word and token, for who wants to look closer; moves on in the video like `score`."""
         seen = self.stream.next(frames)
-        steps = torch.arange(self.step, self.step + len(frames))
-        self.step += len(frames)
         raw = (seen.happened[:, None] - seen.said).pow(2).mean(-1)
-        raw = rearrange(raw, "t h (y x) -> t h y x", y=self.model.grid[0])
+        raw = rearrange(raw, "t w (y x) -> t w y x", y=self.model.grid[0])
         whitened = token_errors(seen, self.whitening.precision, self.config, self.model.grid)
-        for number, horizon in enumerate(self.config.horizons):
-            raw[steps < self.config.context + horizon, number] = torch.nan
-            whitened[steps < self.config.context + horizon, number] = torch.nan
-        return Errors(raw, whitened / self.whitening.scale[:, None, None])
-
-
-def token_errors(seen: Seen, precision: Tensor, config: SurpriseConfig, grid: tuple[int, int]) -> Tensor:
-    """r' precision r for the residual r of every token, averaged over its neighbourhood: (T, H, rows, columns)."""
-    residual = seen.happened[:, None] - seen.said
-    error = ((residual @ precision) * residual).sum(-1)
-    maps = rearrange(error, "t h (y x) -> t h y x", y=grid[0])
-    return torch.nn.functional.avg_pool2d(
-        maps, config.neighbourhood, 1, config.neighbourhood // 2, count_include_pad=False
-    )
+        scale = self.whitening.scale[_number(seen.ahead, self.config)]
+        return Errors(raw, whitened / scale[:, :, None, None], seen.ahead)
 
 
 class Seen(NamedTuple):
-    """T steps, and what had been foretold of them at each of H horizons; NaN where nothing had."""
+    """T steps, and the W words that had been spoken of each; NaN where there was none."""
 
     happened: Tensor  # (T, P, D)
-    said: Tensor  # (T, H, P, D)
+    said: Tensor  # (T, W, P, D)
+    ahead: Tensor  # (T, W) how many steps before it was spoken; 0: no word
 
 
 class Stream:
-    """One video passing by, chunk after chunk; a frame is encoded once."""
+    """One video passing by, chunk after chunk; a frame is encoded once.
+
+    The rollouts under way go on together, one step at every step of the video: none takes longer than another.
+    """
 
     def __init__(self, model: WorldModel, config: SurpriseConfig) -> None:
-        self.model, self.config, self.longest = model, config, max(config.horizons)
+        self.model, self.config = model, config
         self.memory: Tensor | None = None
         self.step = 0
         tokens, width = model.grid[0] * model.grid[1], model.config.encoder.latent_width
-        self.said = torch.full((self.longest, self.longest, tokens, width), torch.nan)
+        self.begun: list[int] = []  # (R) the steps that rollouts under way were begun at, oldest first
+        self.words = torch.zeros(0, tokens, width)  # (R, P, D) what they say of the next step
+        self.minds = model.predictor.start(0)  # (R, ...) their memories
 
     @torch.inference_mode()
     def next(self, frames: np.ndarray) -> Seen:
         """The next steps, uint8 (T, H, W, 3)."""
         batch = torch.from_numpy(np.array(frames))  # a copy: the store's pages cannot be written to
-        starts = [t for t in range(len(frames)) if (self.step + t) % self.config.every == 0]
-        said = torch.full((len(frames), *self.said.shape[1:]), torch.nan)
         with mixed_precision("auto", batch.device):
             latents = self.model.encode(rearrange(batch, "t h w c -> 1 t c h w"))
             foretold, self.memory = self.model.go_on(latents, self.memory)
-            said[:, 0] = foretold.next[0].float()
-            if starts and self.longest > 1:
-                said[starts] = self.model.rollouts(foretold, starts, self.longest)[0].float()
-        known, now = torch.cat([self.said, said]), self.longest + torch.arange(len(frames))
-        self.said, self.step = known[-self.longest :], self.step + len(frames)
-        return Seen(latents[0].float(), torch.stack([known[now - h, h - 1] for h in self.config.horizons], 1))
+            happened = latents[0].float()
+            slots = -(-self.config.farthest // self.config.every)
+            said = happened.new_full((len(frames), slots, *happened.shape[1:]), torch.nan)
+            ahead = torch.zeros(len(frames), slots, dtype=torch.long)
+            for t in range(len(frames)):
+                for slot, begun in enumerate(self.begun):
+                    if self.step - begun >= self.config.nearest:
+                        said[t, slot], ahead[t, slot] = self.words[slot], self.step - begun
+                self._go_on(foretold, t)
+                self.step += 1
+        return Seen(happened, said, ahead)
+
+    def _go_on(self, foretold: Foretold, t: int) -> None:
+        """Let the rollouts speak of the next step: end those that have gone far enough, begin one where it is time."""
+        predictor, config = self.model.predictor, self.config
+        if self.begun and self.step - self.begun[0] >= config.farthest:
+            self.begun, self.words, self.minds = self.begun[1:], self.words[1:], self.minds[1:]
+        if self.begun:
+            self.words, self.minds = predictor.step(self.words, self.minds)
+        if self.step >= config.context and self.step % config.every == 0:
+            self.begun.append(self.step)
+            self.words = torch.cat([self.words, foretold.next[0, [t]]])
+            self.minds = torch.cat([self.minds, predictor.memory_after(foretold.memories, [t])[0]])
 
 
-def fit_whitening(model: WorldModel, development: Clips, config: SurpriseConfig) -> Whitening:
-    """Whitening from normal development clips, that were not trained on and do not calibrate.
+def token_errors(seen: Seen, precision: Tensor, config: SurpriseConfig, grid: tuple[int, int]) -> Tensor:
+    """r' precision r for the residual r of every word and token, averaged over its neighbourhood: (T, W, rows, columns)."""
+    residual = seen.happened[:, None] - seen.said
+    error = ((residual @ precision[_number(seen.ahead, config)]) * residual).sum(-1)
+    maps = rearrange(error, "t w (y x) -> t w y x", y=grid[0])
+    return torch.nn.functional.avg_pool2d(
+        maps, config.neighbourhood, 1, config.neighbourhood // 2, count_include_pad=False
+    )
 
-    Raises DataError if all of them are too short to be foretold.
-    """
-    width, known = model.config.encoder.latent_width, torch.zeros(len(config.horizons))
-    covariance = torch.zeros(len(config.horizons), width, width, dtype=torch.float64)
-    for seen in foretold_clips(model, development, config):
+
+def _number(ahead: Tensor, config: SurpriseConfig) -> Tensor:
+    """Which of the H horizons each word speaks from; any for no word, which is NaN."""
+    return (ahead - config.nearest).clamp_min(0)
+
+
+def fit_whitening(model: WorldModel, normal: Clips, config: SurpriseConfig) -> Whitening:
+    """Whitening from normal clips that do not calibrate. Raises DataError if all of them are too short to be foretold."""
+    width, horizons = model.config.encoder.latent_width, config.horizons
+    covariance = torch.zeros(len(horizons), width, width, dtype=torch.float64)
+    known = torch.zeros(len(horizons))
+    for seen in foretold_clips(model, normal, config):
         residual = seen.happened[:, None] - seen.said
-        foretold = ~residual.isnan().any(-1).any(-1)
-        for number in range(len(config.horizons)):
-            kept = residual[foretold[:, number], number]
-            if not len(kept):
-                continue
-            covariance[number] += len(kept) * shrunk_covariance(kept.flatten(0, 1))
-        known += foretold.sum(0)
+        for number, horizon in enumerate(horizons):
+            kept = residual[seen.ahead == horizon]
+            if len(kept):
+                covariance[number] += len(kept) * shrunk_covariance(kept.flatten(0, 1))
+                known[number] += len(kept)
     if not known.all():
-        needed = config.context + max(config.horizons)
+        needed = config.context + config.farthest
         raise DataError(f"development clips: none has more than {needed} steps: give longer videos, or a higher --fps")
     precision = (torch.linalg.inv(covariance / known[:, None, None]) / width).float()
-    errors = [token_errors(seen, precision, config, model.grid) for seen in foretold_clips(model, development, config)]
-    largest = torch.cat([reduce(clip, "t h y x -> t h", "max") for clip in errors])
-    return Whitening(precision, largest.nanquantile(0.95, dim=0))
+    largest: list[list[Tensor]] = [[] for _ in horizons]
+    for seen in foretold_clips(model, normal, config):
+        errors = token_errors(seen, precision, config, model.grid).amax((2, 3))
+        for number, horizon in enumerate(horizons):
+            largest[number].append(errors[seen.ahead == horizon])
+    return Whitening(precision, torch.stack([torch.cat(of_horizon).quantile(0.95) for of_horizon in largest]))
 
 
 def foretold_clips(model: WorldModel, clips: Clips, config: SurpriseConfig) -> Iterator[Seen]:
-    """What was foretold in each clip, without the first steps, in which nothing counts yet."""
-    first = config.context + max(config.horizons)
+    """Every step of each clip once, with what was foretold of it; long clips in pieces, with a run-up to each."""
+    run_up = config.context + config.farthest
     for _, frames in clips():
-        for at in range(0, max(1, len(frames) - first), PIECE):
-            seen = Stream(model, config).next(frames[at : at + first + PIECE])
-            if len(seen.happened) > first:
-                yield Seen(*(part[first:] for part in seen))
+        for at in range(0, max(1, len(frames) - run_up), PIECE):
+            seen = Stream(model, config).next(frames[at : at + run_up + PIECE])
+            yield Seen(*(part[run_up if at else 0 :] for part in seen))
 
 
 class MotionScorer:
@@ -252,6 +279,6 @@ def load_whitening(path: Path) -> tuple[Whitening, SurpriseConfig]:
     """Read what `save_whitening` wrote. Raises CheckpointError if it is missing or damaged."""
     tensors, facts = load_tensors(path)
     try:
-        return Whitening(**tensors), SurpriseConfig(**facts | {"horizons": tuple(facts["horizons"])})
+        return Whitening(**tensors), SurpriseConfig(**facts)
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: holds no whitening ({error}): bring it back, or train again") from error

@@ -34,6 +34,8 @@ from foretell.train.loop import TrainConfig, train_loop
 
 MONITOR_CLIPS = 32
 """Development windows that the monitors look at."""
+FIT_STEPS = 2000
+"""Training footage that whitening is fitted on, beside the development clips: for variety. What calibrates is apart from both."""
 UNTRAINED_SEED = 1_000_003
 """Start weights of the untrained control: not those of any run."""
 
@@ -87,8 +89,9 @@ def run_training(store: Store, out: Path, config: RunConfig) -> Path:
     train_loop(model, batches, config.train, out, chooser)
     chosen = chooser.restore(model)
 
-    development = stretch_clips(store, split.development)
-    panel = fit_panel(model, development, config.surprise, UNTRAINED_SEED)
+    normal = (*split.development, *few_stretches(split.train, FIT_STEPS))
+    surprise = config.surprise.within(max(s.length for s in normal))
+    panel = fit_panel(model, stretch_clips(store, normal), surprise, UNTRAINED_SEED)
     facts = run_facts(store, split, config) | {"chosen": chosen, "untrained_seed": UNTRAINED_SEED}
     if rank() == 0:
         save_model(out, model, facts)
@@ -177,7 +180,7 @@ def development_windows(store: Store, split: Split, config: RunConfig) -> Tensor
     Raises DataError if no stretch is long enough for a window, or to whiten surprise on once training is done.
     """
     window, surprise = config.train.window, config.surprise
-    needed = max(window, surprise.context + max(surprise.horizons) + 1)
+    needed = max(window, surprise.context + surprise.nearest + 1)
     fitting = [s for s in split.development if s.length >= needed]
     if not fitting:
         advice = "longer videos" if needed > window else "a shorter --window or longer videos"
@@ -186,6 +189,14 @@ def development_windows(store: Store, split: Split, config: RunConfig) -> Tensor
     windows = [(s, at) for s in fitting for at in range(0, s.length - length + 1, length)]
     chosen = [windows[i] for i in np.linspace(0, len(windows) - 1, min(MONITOR_CLIPS, len(windows))).astype(int)]
     return as_batch([store.window(s.clip, s.start + at, length) for s, at in chosen])
+
+
+def few_stretches(stretches: tuple[Stretch, ...], steps: int) -> tuple[Stretch, ...]:
+    """Some of them, spread over all, of `steps` together at most; at least one, and that cut short if need be."""
+    mean = sum(s.length for s in stretches) / len(stretches)
+    count = max(1, min(len(stretches), int(steps / mean)))
+    chosen = [stretches[i] for i in np.linspace(0, len(stretches) - 1, count).astype(int)]
+    return tuple(dataclasses.replace(s, length=min(s.length, steps // count)) for s in chosen)
 
 
 def stretch_clips(store: Store, stretches: tuple[Stretch, ...]) -> Clips:

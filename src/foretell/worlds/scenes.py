@@ -22,6 +22,8 @@ FRICTION = 0.25
 """Coulomb friction for every pair of things."""
 WALL_LEFT, WALL_RIGHT, WALL_TOP = 1.0, 63.0, 1.0
 """The invisible box: nothing enters or leaves the frame."""
+FLIGHT = 2.5
+"""Seconds that a throw flies freely, a parabola that touches nothing."""
 RADII = (7.0, 9.0)
 """Least and greatest radius; a shape that is no ball has the area of the ball of its radius."""
 
@@ -110,15 +112,19 @@ Colour = tuple[float, float, float]
 def _thrown(
     rng: np.random.Generator, shapes: list[str], radii: list[float], colours: list[Colour], floor: float, slope: float
 ) -> tuple[Thing, ...]:
-    """One object at one side, thrown towards the other."""
+    """One object at one side, thrown towards the other; it flies freely for FLIGHT, then it may land or hit a wall."""
     size, side = reach(shapes[0], radii[0]), float(rng.choice([-1.0, 1.0]))
-    x = 32 - side * (WALL_RIGHT - 32 - size - float(rng.uniform(0.5, 5)))
-    y = float(rng.uniform(WALL_TOP + size + 4, floor - size - 4))
-    # from low down it is thrown up, from high up it is thrown flat: the top of the flight stays inside the frame
-    highest = math.sqrt(2 * GRAVITY * (y - WALL_TOP - size - 1))
-    vy = -float(rng.uniform(0.4, 1.0)) * min(highest, 24.0)
-    vx = side * float(rng.uniform(9, 20))
-    return (_thing(rng, shapes[0], radii[0], colours[0], x, y, vx, vy),)
+    while True:
+        gap = float(rng.uniform(0.5, 5))
+        x = 32 - side * (WALL_RIGHT - 32 - size - gap)
+        y = float(rng.uniform(WALL_TOP + size + 4, floor - size - 4))
+        # from low down it is thrown up, from high up it is thrown flat: the top of the flight stays inside the frame
+        highest = math.sqrt(2 * GRAVITY * (y - WALL_TOP - size - 1))
+        vy = -float(rng.uniform(0.4, 1.0)) * min(highest, 24.0)
+        vx = float(rng.uniform(8, 20))
+        far = WALL_RIGHT - WALL_LEFT - 2 * size - gap
+        if vx * FLIGHT < far and y + vy * FLIGHT + 0.5 * GRAVITY * FLIGHT**2 < floor - size:
+            return (_thing(rng, shapes[0], radii[0], colours[0], x, y, side * vx, vy),)
 
 
 def _bouncing(
