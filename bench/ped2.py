@@ -21,12 +21,13 @@ import foretell
 from foretell.data.readers import find_sources, read
 from foretell.evals.detect import auroc
 from foretell.objectives.next_latent import NextLatentConfig
-from foretell.surprise.panel import Panel
+from foretell.surprise.panel import Panel, surprise_of
 
 SIZE = "128x192"
 OBJECTIVE = NextLatentConfig(horizon=8, starts=2)
 SETTINGS = {"steps": 1700, "batch": 2, "window": 32, "check_every": 340}
 HOLD_OUT = 0.12
+SMOOTH = 9
 
 
 def main() -> None:
@@ -41,7 +42,9 @@ def main() -> None:
     figures: dict[str, list[float]] = {}
     for seed in arguments.seeds:
         config = foretell.TrainConfig(seed=seed, objective=OBJECTIVE, **SETTINGS)
-        model = foretell.train_model(str(store), arguments.work / f"m{seed}", hold_out=HOLD_OUT, config=config)
+        model = foretell.train_model(
+            str(store), arguments.work / f"m{seed}", hold_out=HOLD_OUT, smooth=SMOOTH, config=config
+        )
         scores = watch_all(foretell.load_panel(model), arguments.data / "testing")
         labels = read_labels(arguments.data / "test_frame_labels.csv")
         for name, of_clips in scores.items():
@@ -54,6 +57,7 @@ def main() -> None:
             **SETTINGS,
             "objective": repr(OBJECTIVE),
             "hold_out": HOLD_OUT,
+            "smooth": SMOOTH,
             "pooling": "all frames, not normalised",
         },
         seeds=arguments.seeds,
@@ -66,14 +70,9 @@ def watch_all(panel: Panel, videos: Path) -> dict[str, dict[str, np.ndarray]]:
     """Surprise (T,) of every step, scorer by scorer and clip by clip; a step is a frame, the rates being the same."""
     scores: dict[str, dict[str, np.ndarray]] = {name: {} for name in panel.scorers}
     for source in find_sources(videos):
-        for scorer in panel.scorers.values():
-            scorer.start()
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in panel.scorers}
-        for chunk in read(source, panel.view):
-            for name, scorer in panel.scorers.items():
-                parts[name].append(scorer.score(chunk.frames).surprise)
-        for name, of_clip in parts.items():
-            scores[name][Path(source.name).stem] = np.concatenate(of_clip)
+        frames = np.concatenate([chunk.frames for chunk in read(source, panel.view)])
+        for name, scorer in panel.scorers.items():
+            scores[name][Path(source.name).stem] = surprise_of(scorer, frames)
     return scores
 
 

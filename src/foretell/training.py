@@ -9,6 +9,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from foretell import presets
 from foretell.data.store import Store
+from foretell.surprise.score import SurpriseConfig
 from foretell.train.loop import TrainConfig
 from foretell.train.run import RunConfig, run_training
 from foretell.verbs import Fit, ingest, is_store
@@ -25,6 +26,7 @@ def train(
     size: str = "64",
     fps: float | None = None,
     fit: Fit = "letterbox",
+    smooth: int = 1,
     config: OmitArgPrefixes[TrainConfig],
 ) -> Path:
     """Train a world model on a clip store, or on a folder of videos (ingested into OUT/store first).
@@ -37,6 +39,7 @@ def train(
         size: For a folder of videos: pixels, as 64 or as HEIGHTxWIDTH.
         fps: For a folder of videos: steps a second.
         fit: For a folder of videos: letterbox or crop.
+        smooth: Steps over which surprise is averaged, an odd number: steadier alarms for crowded scenes, half of it late.
         config: How long and how.
     """
     if is_store(source):
@@ -45,4 +48,5 @@ def train(
         print(ingest(Path(source), Path(out) / "store", size=size, fps=fps, fit=fit))
         store = Store.open(Path(out) / "store")
     model = {"dense": presets.dense, "pooled": presets.pooled, "vit": presets.vit}[preset]()
-    return run_training(store, Path(out), RunConfig(model=model, train=config, hold_out=hold_out))
+    run = RunConfig(model=model, train=config, surprise=SurpriseConfig(smooth=smooth), hold_out=hold_out)
+    return run_training(store, Path(out), run)

@@ -24,7 +24,7 @@ class BrightnessScorer:
     """Surprise is the mean grey level of a step; heat that of each 8 px square. Keeps its count between chunks."""
 
     def __init__(self, view: View, context: int = 2) -> None:
-        self.view, self.context, self.seen, self.videos = view, context, 0, 0
+        self.view, self.context, self.smooth, self.seen, self.videos = view, context, 1, 0, 0
 
     def start(self) -> None:
         self.seen, self.videos = 0, self.videos + 1

@@ -92,6 +92,15 @@ def test_steps_before_the_context_are_empty_not_zero(run, film):
     assert [(row["p_value"], row["alarm"]) for row in rows["a.mp4"][:2]] == [("", "")] * 2
 
 
+def test_smoothed_scores_stand_by_their_own_frames(run, film, scorer):
+    film("a.mp4", [30] * 20 + [210] * 3 + [30] * 20)
+    scorer.smooth = 3
+    _, rows = run()
+    found = [float(row["surprise"]) for row in rows["a.mp4"] if row["surprise"]]
+    expected = [30.0] * 17 + [90, 150, 210, 150, 90] + [30] * 19
+    np.testing.assert_allclose(found, expected, atol=5)
+
+
 def test_what_cannot_be_read_is_named_and_the_rest_is_watched(run, film, tmp_path):
     film("good.mp4", [30] * 80)
     noise = np.random.default_rng(0).integers(0, 80, (80, 32, 48, 3), np.uint8)
@@ -244,7 +253,7 @@ class Interrupting:
     """A scorer that is stopped in its second video."""
 
     def __init__(self, view: View, error: BaseException) -> None:
-        self.view, self.context, self.error, self.videos = view, 2, error, 0
+        self.view, self.context, self.smooth, self.error, self.videos = view, 2, 1, error, 0
 
     def start(self) -> None:
         self.videos += 1

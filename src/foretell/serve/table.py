@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from foretell.surprise.calibrate import Calibration
+from foretell.surprise.smooth import Smoother
 
 COLUMNS = ("file", "frame", "time_s", "surprise", "p_value", "alarm")
 
@@ -21,15 +22,21 @@ COLUMNS = ("file", "frame", "time_s", "surprise", "p_value", "alarm")
 class Track:
     """One scorer's numbers for one video: surprise and p-value of each step. Doubles, and nothing else, are kept."""
 
-    def __init__(self, calibration: Calibration | None, alpha: float | None) -> None:
-        self._calibration, self._alpha = calibration, alpha
+    def __init__(self, calibration: Calibration | None, alpha: float | None, smooth: int = 1) -> None:
+        self._calibration, self._alpha, self._smoother = calibration, alpha, Smoother(smooth)
         self.surprise = array("d")
         self.p_value = array("d")
         self.threshold = None if calibration is None or alpha is None else calibration.threshold(alpha)
 
     def add(self, surprise: np.ndarray) -> None:
-        """surprise: (T,) of the next steps, NaN where not scored."""
-        surprise = np.asarray(surprise, np.float64)
+        """surprise: (T,) of the next steps, NaN where not scored; kept once it is smoothed."""
+        self._keep(self._smoother.add(surprise))
+
+    def end(self) -> None:
+        """The video is over: keep what still waits for smoothing."""
+        self._keep(self._smoother.end())
+
+    def _keep(self, surprise: np.ndarray) -> None:
         p_value = np.full(len(surprise), np.nan) if self._calibration is None else self._calibration.p_value(surprise)
         self.surprise.frombytes(surprise.tobytes())
         self.p_value.frombytes(np.asarray(p_value, np.float64).tobytes())

@@ -51,7 +51,7 @@ class Watcher:
     def track(self) -> Track:
         """Begin a new video."""
         self.scorer.start()
-        return Track(self.calibration, self.alpha)
+        return Track(self.calibration, self.alpha, self.scorer.smooth)
 
 
 def watch(
@@ -119,7 +119,7 @@ def _watch_file(
     """Stream one video: rows into the table, what is worth showing into the gallery. Raises UnreadableSource."""
     view, track = model.scorer.view, model.track()
     beside = {name: other.track() for name, other in others.items()}
-    reel, broke_off = Reel(view.fps), ""
+    reel, broke_off, steps = Reel(view.fps), "", 0
     table.begin(source.name, track)
     try:
         for chunk in read(source, view):
@@ -130,10 +130,13 @@ def _watch_file(
             reel.add(chunk.frames, scores.heat, scores.surprise)
             table.add(chunk.seconds, chunk.steps)
             count(len(chunk.seconds))
+            steps += len(chunk.frames)
     except UnreadableSource as error:
         if table.frames == 0:
             raise
-        broke_off = f"Read up to {len(track.surprise) / view.fps:.1f} s only: {error.reason}"
+        broke_off = f"Read up to {steps / view.fps:.1f} s only: {error.reason}"
+    for each in (track, *beside.values()):
+        each.end()
     table.end()
     footage = reel.footage()
     if footage is None:
@@ -225,6 +228,7 @@ def _protocol(model: Watcher, others: dict[str, Watcher]) -> dict[str, Any]:
         "foretell": metadata.version("foretell"),
         "view": asdict(model.scorer.view),
         "context_steps": model.scorer.context,
+        "smoothed_over_steps": model.scorer.smooth,
         "model": _line(model),
         "controls": {name: _line(other) for name, other in others.items()},
     }

@@ -28,6 +28,7 @@ from foretell.surprise.score import (
     load_whitening,
     save_whitening,
 )
+from foretell.surprise.smooth import Smoother
 
 MODEL, MOTION, UNTRAINED = "model", "motion", "untrained network"
 CALIBRATIONS = {MODEL: "calibration.json", MOTION: "controls/motion.json", UNTRAINED: "controls/untrained.json"}
@@ -124,6 +125,8 @@ def untrained_model(config: ModelConfig, seed: int) -> WorldModel:
 
 
 def surprise_of(scorer: Scorer, frames: np.ndarray, chunk: int = 64) -> np.ndarray:
-    """Surprise (T,) of one whole clip, uint8 (T, H, W, 3), in bounded memory."""
+    """Surprise (T,) of one whole clip, uint8 (T, H, W, 3), smoothed as the scorer's settings say, in bounded memory."""
     scorer.start()
-    return np.concatenate([scorer.score(frames[at : at + chunk]).surprise for at in range(0, len(frames), chunk)])
+    smoother = Smoother(scorer.smooth)
+    parts = [smoother.add(scorer.score(frames[at : at + chunk]).surprise) for at in range(0, len(frames), chunk)]
+    return np.concatenate([*parts, smoother.end()])

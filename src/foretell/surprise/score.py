@@ -21,6 +21,7 @@ from foretell.errors import CheckpointError, ConfigError, DataError
 from foretell.model.precision import mixed_precision
 from foretell.model.tensors import load_tensors, save_tensors
 from foretell.model.world_model import Foretold, WorldModel
+from foretell.surprise.smooth import Smoother
 
 PIECE = 64
 """Steps of a long clip that are looked at together, when whitening is fitted."""
@@ -42,6 +43,7 @@ class Scorer(Protocol):
 
     view: View
     context: int
+    smooth: int
 
     def start(self) -> None:
         """Forget the last video."""
@@ -66,11 +68,14 @@ class SurpriseConfig:
     """Steps to be seen before the first rollout that counts."""
     neighbourhood: int = 3
     """Edge of the square of tokens over which error is averaged."""
+    smooth: int = 1
+    """Steps over which a video's surprise is averaged, half of them before and half after; 1: not at all."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.nearest <= self.farthest or not 1 <= self.every <= self.farthest - self.nearest + 1:
             got = f"got {self.nearest} to {self.farthest} steps ahead, a rollout every {self.every}"
             raise ConfigError(f"surprise: {got}; expected 1 or more, and each step to be spoken of")
+        Smoother(self.smooth)  # refuses an even number now, not after hours of training
 
     @property
     def horizons(self) -> range:
@@ -121,7 +126,7 @@ class LatentScorer:
     def __init__(self, model: WorldModel, whitening: Whitening, config: SurpriseConfig) -> None:
         self.model, self.whitening, self.config = model.eval(), whitening, config
         self.view = model.config.view
-        self.context = config.context + config.nearest
+        self.context, self.smooth = config.context + config.nearest, config.smooth
         self.start()
 
     def start(self) -> None:
@@ -253,7 +258,7 @@ class MotionScorer:
     """The control that learns nothing: how much the pixels change from step to step, where they change most."""
 
     def __init__(self, view: View, grid: tuple[int, int], config: SurpriseConfig) -> None:
-        self.view, self.grid, self.config, self.context = view, grid, config, 1
+        self.view, self.grid, self.context, self.smooth = view, grid, 1, config.smooth
         self.start()
 
     def start(self) -> None:
