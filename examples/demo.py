@@ -32,7 +32,7 @@ def main() -> None:
     """Run every verb once, and say what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("demo"))
-    parser.add_argument("--steps", type=int, default=800, help="training steps")
+    parser.add_argument("--steps", type=int, default=900, help="training steps")
     parser.add_argument(
         "--small", action="store_true", help="a minute instead of fifteen, to see that it runs: no figures"
     )
@@ -62,7 +62,13 @@ def tell_story(out: Path, episodes: dict[str, int], steps: int) -> None:
         name: foretell.watch(model, out / "videos" / name, out / "watched" / name, alpha=ALPHA)
         for name in ("possible", *VIOLATIONS)
     }
-    foretell.imagine(model, out / "videos" / "possible" / "ep00000.mp4", out / "imagined.mp4", start=6, horizon=12)
+    foretell.imagine(
+        model,
+        out / "videos" / "possible" / f"seed{SEEDS['possible']}_00000.mp4",
+        out / "imagined.mp4",
+        start=6,
+        horizon=12,
+    )
 
     rates = {name: alarm_rates(summary.files) for name, summary in watched.items()}
     minutes = (time.monotonic() - began) / 60

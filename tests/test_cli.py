@@ -87,13 +87,13 @@ def test_calibrate_takes_further_footage(road: Path) -> None:
     )
     assert main(["calibrate", f"{road}/model", f"{road}/more"]) == 0
     after = json.loads((road / "model" / "calibration.json").read_text())
-    assert after["names"] == [f"ep{i:05d}.mp4" for i in range(20)]
+    assert after["names"] == [f"seed2_{i:05d}.mp4" for i in range(20)]
     assert before != after
     assert main(["watch", f"{road}/model", f"{road}/videos", "--out", f"{road}/again", "--alpha", "0.05"]) == 0
 
 
 def test_imagine_writes_video_and_strip(road: Path) -> None:
-    clip = f"{road}/videos/ep00003.mp4"
+    clip = f"{road}/videos/seed1_00003.mp4"
     assert (
         main(["imagine", f"{road}/model", clip, "--start", "5", "--horizon", "6", "--out", f"{road}/imagined.mp4"]) == 0
     )

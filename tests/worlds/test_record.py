@@ -33,11 +33,11 @@ def test_videos_are_readable_and_show_the_episodes(tmp_path):
     summary = record(world, tmp_path / "new" / "folder", episodes=3, seed=4, progress=False)
     assert (summary.episodes, summary.written, summary.kept, summary.frames) == (3, 3, 0, 63)
     for i in range(3):
-        seen = decode(summary.out / f"ep{i:05d}.mp4")
+        seen = decode(summary.out / f"seed4_{i:05d}.mp4")
         true = world.episode(episode_seed(4, i)).frames
         assert seen.shape == true.shape
         assert np.abs(seen.astype(int) - true).mean() < 5
-    with av.open(str(summary.out / "ep00000.mp4")) as container:
+    with av.open(str(summary.out / "seed4_00000.mp4")) as container:
         assert container.streams.video[0].codec_context.name == "h264"
         assert container.streams.video[0].average_rate == 10
 
@@ -49,7 +49,7 @@ def test_small_shapes_survive_the_codec(tmp_path):
     for i in range(6):
         clip = clips.episode(episode_seed(0, i))
         frame, colour = int(clip.states["violation_frame"][0]), clip.states["colour"][0, 0] @ LUMA
-        seen, true = decode(tmp_path / f"ep{i:05d}.mp4")[:frame] @ LUMA, clip.frames[:frame] @ LUMA
+        seen, true = decode(tmp_path / f"seed0_{i:05d}.mp4")[:frame] @ LUMA, clip.frames[:frame] @ LUMA
         backdrop = clip.frames[-1] @ LUMA
         there = np.abs(true - backdrop) > 0
         before, after = (np.where(there, np.clip((x - backdrop) / (colour - backdrop), 0, 2), 0) for x in (true, seen))
@@ -73,7 +73,7 @@ def test_table_has_a_row_for_every_episode_frame_and_object(tmp_path):
                     assert (i, t, n) not in rows
                     continue
                 row = rows[i, t, n]
-                assert row["file"] == f"ep{i:05d}.mp4"
+                assert row["file"] == f"seed2_{i:05d}.mp4"
                 assert row["x"] == states["x"][t, n]
                 assert row["shape"] == states["shape"][t, n]
                 assert [row[f"colour_{k}"] for k in range(3)] == states["colour"][t, n].tolist()
@@ -105,9 +105,9 @@ def test_continues_what_was_cut_short_to_the_same_bytes(tmp_path):
     summary = record(world, cut, episodes=4, seed=1, progress=False)
     assert (summary.written, summary.kept) == (2, 2)
     assert files(cut) == files(whole)
-    before = (cut / "ep00000.mp4").stat().st_mtime_ns
+    before = (cut / "seed1_00000.mp4").stat().st_mtime_ns
     assert record(world, cut, episodes=4, seed=1, progress=False).kept == 4
-    assert (cut / "ep00000.mp4").stat().st_mtime_ns == before
+    assert (cut / "seed1_00000.mp4").stat().st_mtime_ns == before
 
 
 def test_workers_write_the_same_files(tmp_path):
@@ -124,11 +124,11 @@ def test_a_kill_at_any_moment_leaves_whole_videos(tmp_path, how):
     )
     process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("ep*.mp4"))) < 3 and time.monotonic() < deadline:
+    while len(list(tmp_path.glob("seed1_*.mp4"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(how)
     assert process.wait(timeout=60) != 0
-    done = sorted(tmp_path.glob("ep*.mp4"))
+    done = sorted(tmp_path.glob("seed1_*.mp4"))
     assert len(done) >= 3
     assert all(decode(path).shape == (21, 32, 32, 3) for path in done)
     assert not (tmp_path / "states.parquet").exists()
@@ -160,7 +160,7 @@ def test_another_recording_is_not_written_over(tmp_path, change, words):
 
 
 def test_a_folder_of_other_videos_or_with_damaged_settings_is_refused(tmp_path):
-    (tmp_path / "ep00000.mp4").write_bytes(b"mine")
+    (tmp_path / "seed1_00000.mp4").write_bytes(b"mine")
     with pytest.raises(DataError, match="videos of another origin"):
         record(world, tmp_path, episodes=2, seed=1, progress=False)
     (tmp_path / "recording.json").write_text(json.dumps({"world": 3}))

@@ -15,7 +15,7 @@ from foretell.errors import ConfigError
 class OptimConfig:
     """AdamW with warm-up and cosine."""
 
-    peak: float = 1e-3
+    peak: float = 2e-3
     """Highest learning rate."""
     warmup: int = 50
     """Steps from 0 up to the peak."""

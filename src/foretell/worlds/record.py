@@ -31,7 +31,7 @@ class RecordSummary:
     """What a recording left on disk."""
 
     out: Path
-    """The folder: ep00000.mp4 and on, states.parquet, recording.json."""
+    """The folder: seed1_00000.mp4 and on, states.parquet, recording.json."""
     episodes: int
     """Videos in the folder that belong to the recording."""
     written: int
@@ -69,7 +69,7 @@ def record(
     bar = progress_bar(episodes, "record", "episode") if progress else None
     try:
         for i, (states, new) in enumerate(_episodes(world, out, episodes, seed, workers)):
-            table.add(i, episode_path(out, i).name, states)
+            table.add(i, episode_path(out, seed, i).name, states)
             written, frames = written + new, frames + len(states["shape"])
             if bar is not None:
                 bar.update()
@@ -87,9 +87,9 @@ def episode_seed(seed: int, episode: int) -> int:
     return sum(int(word) << (32 * k) for k, word in enumerate(words))
 
 
-def episode_path(out: Path, episode: int) -> Path:
-    """Where an episode's video lies."""
-    return out / f"ep{episode:05d}.mp4"
+def episode_path(out: Path, seed: int, episode: int) -> Path:
+    """Where an episode's video lies. The seed is in its name, so that clips of two recordings can be told apart."""
+    return out / f"seed{seed}_{episode:05d}.mp4"
 
 
 def _record_episode(world: World, path: Path, seed: int) -> tuple[dict[str, np.ndarray], bool]:
@@ -107,7 +107,7 @@ def _episodes(
     world: World, out: Path, episodes: int, seed: int, workers: int
 ) -> Iterator[tuple[dict[str, np.ndarray], bool]]:
     """States of every episode in order, whoever makes it; only a few episodes ahead, so that memory stays bounded."""
-    tasks = ((world, episode_path(out, i), episode_seed(seed, i)) for i in range(episodes))
+    tasks = ((world, episode_path(out, seed, i), episode_seed(seed, i)) for i in range(episodes))
     if workers == 1:
         for task in tasks:
             yield _record_episode(*task)
@@ -141,7 +141,7 @@ def _open_folder(out: Path, world: World, episodes: int, seed: int) -> None:
         out.mkdir(parents=True, exist_ok=True)
         if path.exists():
             _check_same_recording(path, settings)
-        elif any(out.glob("ep*.mp4")) or (out / TABLE).exists():
+        elif any(out.glob("seed*_*.mp4")) or (out / TABLE).exists():
             raise DataError(f"{out}: holds videos of another origin (no {SETTINGS}); record to an empty folder")
         for part in out.glob(".*.part"):  # of a run that was killed
             part.unlink(missing_ok=True)
