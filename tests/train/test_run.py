@@ -32,6 +32,7 @@ from foretell.train.run import (
     RunConfig,
     as_batch,
     development_windows,
+    few_stretches,
     same_run_or_stop,
     stretch_clips,
     window_batches,
@@ -163,12 +164,25 @@ def test_windows_are_as_long_as_the_shortest_allows_and_spread_over_all_that_the
     assert (clips[0], clips[-1]) == (0, 39)
 
 
-@pytest.mark.parametrize(("window", "longest", "says"), [(16, 15, "16 steps: take a shorter"), (8, 12, "13 steps")])
+@pytest.mark.parametrize(("window", "longest", "says"), [(16, 15, "16 steps: take a shorter"), (6, 8, "9 steps")])
 def test_development_footage_that_is_too_short_is_told_before_training(window: int, longest: int, says: str) -> None:
-    """Surprise looks 4 + 8 steps back, and what was trained for minutes should not fail on that."""
+    """Surprise looks at least 4 + 4 steps back, and what was trained for minutes should not fail on that."""
     split = Split(train=(), development=(stretch(0, 0, longest),), calibration=())
     with pytest.raises(DataError, match=says):
         development_windows(store_of(30), split, config_of(window=window))
+
+
+@pytest.mark.parametrize("steps", [5, 40, 100, 1000])
+def test_few_stretches_are_spread_over_all_and_within_their_measure(steps: int) -> None:
+    all_of_them = tuple(stretch(clip, 3, 10 + clip % 3) for clip in range(60))
+    chosen = few_stretches(all_of_them, steps)
+    assert 0 < sum(s.length for s in chosen) <= steps
+    assert len({s.clip for s in chosen}) == len(chosen)
+    assert {(s.clip, s.start) for s in chosen} <= {(s.clip, s.start) for s in all_of_them}
+    if steps >= 100:
+        assert (chosen[0].clip, chosen[-1].clip) == (0, 59)
+    if steps == 1000:
+        assert chosen == all_of_them
 
 
 def test_stretches_come_with_the_name_of_their_file_from_the_start_at_each_call() -> None:
