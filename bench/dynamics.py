@@ -23,7 +23,7 @@ TRAIN_SEED, EPISODES = 101, 1500
 MIXED, THROWN = Physics(), Physics(scenario="thrown")
 FRESH = {
     "forecast": range(7_000_000, 7_000_128),
-    "probe train": range(8_000_000, 8_000_150),
+    "probe train": range(8_000_000, 8_000_500),
     "probe test": range(9_000_000, 9_000_060),
 }
 

@@ -64,7 +64,7 @@ def test_facts_and_sums_are_kept(folder):
     facts = read_config(folder)
     assert facts["note"] == "facts are kept"
     assert set(facts["sha256"]) == {"model.safetensors", "more.bin"}
-    load_model(folder)
+    load_model(str(folder))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "more.bin"])

@@ -118,7 +118,7 @@ def test_calibration_is_of_all_scorers_or_of_none(panel: Panel, steps: int) -> N
 def test_an_uncalibrated_folder_can_be_loaded(panel: Panel, folder: Path) -> None:
     for file in CALIBRATIONS.values():
         (folder / file).unlink()
-    loaded = load_panel(folder)
+    loaded = load_panel(str(folder))
     assert loaded.calibrations == {}
     assert loaded.controls[MOTION][1] is None
 

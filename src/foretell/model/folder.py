@@ -61,8 +61,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def load_model(folder: Path) -> WorldModel:
+def load_model(folder: Path | str) -> WorldModel:
     """The model of a folder, in eval mode. Raises CheckpointError if a file is missing, altered or does not fit."""
+    folder = Path(folder)
     facts = read_config(folder)
     for name, expected in facts["sha256"].items():
         found = file_sum(folder / name)

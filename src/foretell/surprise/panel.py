@@ -100,8 +100,9 @@ def fit_panel(model: WorldModel, development: Clips, config: SurpriseConfig, see
     return Panel(scorers, {})
 
 
-def load_panel(folder: Path) -> Panel:
+def load_panel(folder: Path | str) -> Panel:
     """The panel of a model folder. Raises CheckpointError if a file is missing or altered; calibrations may be absent."""
+    folder = Path(folder)
     model, seed = load_model(folder), int(read_config(folder).get("untrained_seed", 0))
     networks = {MODEL: model, UNTRAINED: untrained_model(model.config, seed)}
     scorers: dict[str, Scorer] = {}
