@@ -33,9 +33,9 @@ Clips = Callable[[], Iterable[tuple[str, np.ndarray]]]
 class Scores(NamedTuple):
     """What a scorer says of T steps; NaN where a step was not scored."""
 
-    surprise: np.ndarray  # (T,) whitened; the number that is calibrated
+    surprise: np.ndarray  # (T,) whitened error of each word at its worst token, mean over words: what is calibrated
     error: np.ndarray  # (T,) raw squared latent error, mean over words and tokens
-    heat: np.ndarray  # (T, h, w) surprise of every token
+    heat: np.ndarray  # (T, h, w) whitened error of every token, mean over words
 
 
 class Scorer(Protocol):
@@ -56,7 +56,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SurpriseConfig:
-    """What counts as surprise: the mean error of several words about a step, spoken at several steps before it."""
+    """What counts as surprise: the mean of the worst errors of several words about a step, spoken before it."""
 
     nearest: int = 4
     """Fewest steps ahead that a word must speak of. One step ahead nearly everything goes on as it did."""
@@ -137,8 +137,8 @@ class LatentScorer:
     def score(self, frames: np.ndarray) -> Scores:
         """The next steps of this video, uint8 (T, H, W, 3). Raises ShapeError if the size is not the view's."""
         errors = self.errors(frames)
-        heat = errors.whitened.nanmean(1)
-        return Scores(heat.amax((1, 2)).numpy(), errors.raw.nanmean((1, 2, 3)).numpy(), heat.numpy())
+        surprise = errors.whitened.amax((2, 3)).nanmean(1)  # words about one thing may miss it in different places
+        return Scores(surprise.numpy(), errors.raw.nanmean((1, 2, 3)).numpy(), errors.whitened.nanmean(1).numpy())
 
     @torch.inference_mode()
     def errors(self, frames: np.ndarray) -> Errors:
