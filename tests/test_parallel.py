@@ -101,17 +101,3 @@ def test_half_an_environment_is_named(monkeypatch):
         ConfigError, match="LOCAL_RANK, MASTER_ADDR, MASTER_PORT not set: start the ranks with torchrun"
     ):
         parallel.start()
-
-
-@pytest.mark.parametrize(
-    ("load", "ranks", "told", "threads"),
-    [(6.0, 1, None, 1), (0.6, 1, None, 1), (0.1, 1, None, 8), (0.1, 3, None, 2), (0.1, 9, None, 1), (6.0, 1, "4", 4)],
-)
-def test_threads_follow_the_load(monkeypatch, load, ranks, told, threads):
-    monkeypatch.setattr(os, "getloadavg", lambda: (load, 9.0, 9.0))
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if told:
-        monkeypatch.setenv("OMP_NUM_THREADS", told)
-    assert parallel.threads_for_load() == threads

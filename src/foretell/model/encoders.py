@@ -70,9 +70,9 @@ class DenseEncoder(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(3, config.stem_channels, 4, stride=4),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(config.stem_channels, config.channels, 3, stride=2, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             ConvResidual(config.channels),
             nn.Conv2d(config.channels, config.latent_width, 1),
         )
@@ -94,14 +94,14 @@ class PooledEncoder(nn.Module):
             raise ConfigError(f"pooled encoder: got a view of {height}x{width}, expected multiples of 16")
         self.body = nn.Sequential(
             nn.Conv2d(3, c, 4, stride=4),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(c, 2 * c, 3, stride=2, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(2 * c, 4 * c, 3, stride=2, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Flatten(),
             nn.Linear(4 * c * cells, config.hidden),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Linear(config.hidden, config.latent_width),
         )
         self.norm = LatentNorm(config.latent_width)

@@ -31,7 +31,7 @@ class ConvResidual(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.relu(x + self.conv(x))
+        return (x + self.conv(x)).relu_()
 
 
 class Attention(nn.Module):

@@ -59,7 +59,7 @@ class RecurrentPredictor(nn.Module):
         self.look = nn.Conv2d(latent_width + hidden, hidden, 3, padding=1)
         self.write = nn.Conv2d(hidden, 2 * hidden, 1)
         self.speak = nn.Sequential(
-            nn.Conv2d(hidden, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, latent_width, 1)
+            nn.Conv2d(hidden, hidden, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(hidden, latent_width, 1)
         )
         last = self.speak[-1]
         assert isinstance(last, nn.Conv2d)
@@ -92,7 +92,7 @@ class RecurrentPredictor(nn.Module):
 
     def _remember(self, latents: Tensor, memory: Tensor) -> Tensor:
         seen = torch.cat([latents.to(memory.dtype), memory], -1)
-        looked = nn.functional.relu(self.look(self._picture(seen)))
+        looked = self.look(self._picture(seen)).relu_()
         gate, content = _tokens(self.write(looked)).chunk(2, -1)
         return torch.lerp(memory, torch.tanh(content).to(memory.dtype), torch.sigmoid(gate).to(memory.dtype))
 

@@ -21,7 +21,7 @@ from foretell.log import Metrics, progress
 from foretell.model.precision import mixed_precision
 from foretell.model.world_model import WorldModel
 from foretell.objectives.next_latent import NextLatent, NextLatentConfig
-from foretell.parallel import average_gradients, mean_over_ranks, rank
+from foretell.parallel import average_gradients, keep_freed_memory, mean_over_ranks, rank
 from foretell.train.checkpoint import load_checkpoint, save_checkpoint
 from foretell.train.optim import OptimConfig, build_optimizer, learning_rate
 
@@ -82,6 +82,7 @@ def train_loop(
     A checkpoint in `folder` is gone on from, equal to the bit to a run without a break. Ctrl-C or a termination signal saves
     and leaves with KeyboardInterrupt. Raises ForetellError before the optimizer sees a loss or gradient that is not finite.
     """
+    keep_freed_memory()
     objective = NextLatent(config.objective)
     optimizer = build_optimizer(config.optim, model)
     checkpoint = folder / "checkpoint.safetensors"
