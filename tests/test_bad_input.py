@@ -116,8 +116,8 @@ def test_watching_what_calibrated_is_warned_of(ground: Path, tmp_path: Path) -> 
 def test_videos_shorter_than_the_context_are_not_scored_and_never_normal(
     ground: Path, model: Path, tmp_path: Path, one_line: Says
 ) -> None:
-    """The first score needs five steps before it."""
-    for steps in (5, 6):
+    """The first score needs eight steps before it."""
+    for steps in (8, 9):
         film(tmp_path / "videos" / f"{steps}.mp4", steps, steps)
     watch = ["watch", f"{model}", "--alpha", "0.2", "--out", f"{tmp_path}/out", f"{tmp_path}/videos"]
     assert main(watch) == 0
@@ -128,14 +128,14 @@ def test_videos_shorter_than_the_context_are_not_scored_and_never_normal(
         None,
         None,
     )
-    assert "5 steps" in short["note"]
+    assert "8 steps" in short["note"]
     assert enough["status"] == "scored"
     with (tmp_path / "out" / "surprise.csv").open(encoding="utf-8") as file:
         rows = [(row["surprise"], row["p_value"], row["alarm"]) for row in csv.DictReader(file)]
-    assert rows[:-1] == [("", "", "")] * 10
+    assert rows[:-1] == [("", "", "")] * 16
     assert all(rows[-1])
 
-    (tmp_path / "videos" / "6.mp4").unlink()
+    (tmp_path / "videos" / "9.mp4").unlink()
     before = (model / "calibration.json").read_bytes()
     assert main(["calibrate", f"{model}", f"{tmp_path}/videos"]) == 2
     assert (model / "calibration.json").read_bytes() == before
@@ -143,10 +143,10 @@ def test_videos_shorter_than_the_context_are_not_scored_and_never_normal(
 
 def test_footage_too_short_to_train_on(tmp_path: Path, one_line: Says) -> None:
     for number in range(4):
-        film(tmp_path / "videos" / f"{number}.mp4", 11, number)
-    command = ["train", f"{tmp_path}/videos", "--out", f"{tmp_path}/out", *TINY, "--size", "16", "--window", "9"]
+        film(tmp_path / "videos" / f"{number}.mp4", 8, number)
+    command = ["train", f"{tmp_path}/videos", "--out", f"{tmp_path}/out", *TINY, "--size", "16", "--window", "6"]
     assert main(command) == 2
-    assert "no development stretch has 13 steps: take longer videos" in one_line()
+    assert "no development stretch has 9 steps: take longer videos" in one_line()
 
 
 def test_imagine_in_a_long_path_of_any_script(

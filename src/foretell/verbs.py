@@ -97,6 +97,7 @@ def calibrate(
     from foretell.surprise.panel import MODEL, load_panel
     from foretell.train.card import write_card
 
+    one_thread()
     panel = load_panel(Path(model))
     footage = videos_as_clips(Path(videos), panel.view)
     panel.calibrate(footage, segment_seconds=segment_seconds, gap_seconds=gap_seconds)
@@ -125,6 +126,7 @@ def watch(
     from foretell.serve.watch import watch as watch_videos
     from foretell.surprise.panel import MODEL, load_panel
 
+    one_thread()
     panel = load_panel(Path(model))
     return watch_videos(
         Path(videos),
@@ -177,3 +179,10 @@ def is_store(source: Path | str) -> bool:
     if not os.path.exists(path):  # os's, which says no to a name too long for the disk, where pathlib's raises
         raise DataError(f"{path}: no such file or folder; expected a clip store or a folder of videos")
     return path.is_dir() and ((path / "store.json").exists() or any(path.glob("frames-*.jsonl")))
+
+
+def one_thread() -> None:
+    """As in training: on busy cores two threads are many times slower than one (see TrainConfig.threads)."""
+    import torch
+
+    torch.set_num_threads(1)

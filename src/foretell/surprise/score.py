@@ -63,9 +63,9 @@ class SurpriseConfig:
     farthest: int = 16
     """Most steps ahead; a video that is shorter has fewer words about each step."""
     every: int = 4
-    """A rollout starts at every so manyth step: with 4 to 16 ahead, 3 or 4 words speak of each step."""
+    """A rollout starts at every so manyth step from `context` on: with 4 to 16 ahead, 3 or 4 words speak of each step."""
     context: int = 4
-    """Steps to be seen before the first rollout that counts."""
+    """Steps to be seen before the first rollout."""
     neighbourhood: int = 3
     """Edge of the square of tokens over which error is averaged."""
     smooth: int = 1
@@ -84,8 +84,7 @@ class SurpriseConfig:
 
     def within(self, steps: int) -> SurpriseConfig:
         """The same for clips of so many steps: nothing is foretold from farther away than they are long."""
-        first = -(-self.context // self.every) * self.every
-        farthest = max(self.nearest, min(self.farthest, steps - first - 1))
+        farthest = max(self.nearest, min(self.farthest, steps - self.context - 1))
         return replace(self, farthest=farthest, every=min(self.every, farthest - self.nearest + 1))
 
 
@@ -200,7 +199,7 @@ class Stream:
             self.begun, self.words, self.minds = self.begun[1:], self.words[1:], self.minds[1:]
         if self.begun:
             self.words, self.minds = predictor.step(self.words, self.minds)
-        if self.step >= config.context and self.step % config.every == 0:
+        if self.step >= config.context and (self.step - config.context) % config.every == 0:
             self.begun.append(self.step)
             self.words = torch.cat([self.words, foretold.next[0, [t]]])
             self.minds = torch.cat([self.minds, predictor.memory_after(foretold.memories, [t])[0]])
