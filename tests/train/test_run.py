@@ -185,6 +185,11 @@ def test_few_stretches_are_spread_over_all_and_within_their_measure(steps: int) 
         assert chosen == all_of_them
 
 
+def test_a_few_steps_of_every_long_recording_rather_than_many_of_one() -> None:
+    chosen = few_stretches(tuple(stretch(clip, 0, 5000) for clip in range(10)), 2000)
+    assert [(s.clip, s.length) for s in chosen] == [(clip, 200) for clip in range(10)]
+
+
 def test_stretches_come_with_the_name_of_their_file_from_the_start_at_each_call() -> None:
     clips = stretch_clips(store_of(30, 300), (stretch(1, 260, 9), stretch(1, 4, 5), stretch(0, 0, 30)))
     for _ in range(2):

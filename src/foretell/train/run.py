@@ -194,7 +194,7 @@ def development_windows(store: Store, split: Split, config: RunConfig) -> Tensor
 def few_stretches(stretches: tuple[Stretch, ...], steps: int) -> tuple[Stretch, ...]:
     """Some of them, spread over all, of `steps` together at most; at least one, and that cut short if need be."""
     mean = sum(s.length for s in stretches) / len(stretches)
-    count = max(1, min(len(stretches), int(steps / mean)))
+    count = max(1, min(len(stretches), max(int(steps / mean), steps // 100)))  # of long recordings a hundred steps each
     chosen = [stretches[i] for i in np.linspace(0, len(stretches) - 1, count).astype(int)]
     return tuple(dataclasses.replace(s, length=min(s.length, steps // count)) for s in chosen)
 
