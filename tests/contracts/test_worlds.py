@@ -12,6 +12,8 @@ worlds: list[World] = [
     Physics(size=48, frames=23),
     Physics(size=32, frames=25, fps=20, scenario="colliding"),
     Physics(size=40, frames=27, fps=8, violation="jump"),
+    Physics(size=40, frames=24, scenario="staged", part="test"),
+    Physics(size=48, frames=24, scenario="staged", texture=0.1, shadows=0.5, noise=0.05, jitter=1.0),
 ]
 
 

@@ -11,10 +11,7 @@ import numpy as np
 from foretell.errors import ConfigError
 from foretell.worlds.scenes import (
     BALL,
-    FRICTION,
-    GRAVITY,
     POLYGONS,
-    RESTITUTION,
     WALL_LEFT,
     WALL_RIGHT,
     WALL_TOP,
@@ -41,8 +38,19 @@ def simulate(
             act(box)
         box.advance()
         rows.append(box.look())
-    keys = ("x", "y", "vx", "vy", "angle", "shape", "visible")
-    return {key: np.array([[thing[k] for thing in row] for row in rows]) for k, key in enumerate(keys)}
+    kinds: dict[str, Any] = {
+        "x": float,
+        "y": float,
+        "vx": float,
+        "vy": float,
+        "angle": float,
+        "shape": "U8",
+        "visible": bool,
+    }
+    return {
+        key: np.array([[thing[k] for thing in row] for row in rows], kind).reshape(frames, len(scene.things))
+        for k, (key, kind) in enumerate(kinds.items())
+    }
 
 
 class Box:
@@ -58,7 +66,8 @@ class Box:
         self._dt = 1 / (fps * self._substeps)
         self._things = scene.things
         self._space: Any = self._pymunk.Space()
-        self._space.gravity = (0, GRAVITY)
+        self._space.gravity = (0, scene.gravity)
+        self._restitution, self._friction = scene.restitution, scene.friction
         self._add_walls(scene)
         self._bodies = [self._add_body(thing) for thing in scene.things]
         self._names = [thing.shape for thing in scene.things]
@@ -109,7 +118,7 @@ class Box:
     def _add_body(self, thing: Thing) -> Any:
         body = self._pymunk.Body(_mass(thing.radius), self._moment(thing.shape, thing.radius))
         body.position, body.angle, body.angular_velocity = (thing.x, thing.y), thing.angle, thing.spin
-        body.velocity = (thing.vx, thing.vy + GRAVITY * self._dt / 2)
+        body.velocity = (thing.vx, thing.vy + self._space.gravity[1] * self._dt / 2)
         self._space.add(body, self._outline(body, thing.shape, thing.radius))
         return body
 
@@ -120,8 +129,8 @@ class Box:
 
     def _outline(self, body: Any, shape: str, radius: float) -> Any:
         if shape == BALL:
-            return _material(self._pymunk.Circle(body, radius))
-        return _material(self._pymunk.Poly(body, (POLYGONS[shape] * radius).tolist()))
+            return self._material(self._pymunk.Circle(body, radius))
+        return self._material(self._pymunk.Poly(body, (POLYGONS[shape] * radius).tolist()))
 
     def _add_walls(self, scene: Scene) -> None:
         def floor(x: float) -> float:
@@ -133,17 +142,18 @@ class Box:
             ((WALL_LEFT - _THICK, -40), (WALL_LEFT - _THICK, 104)),
             ((WALL_RIGHT + _THICK, -40), (WALL_RIGHT + _THICK, 104)),
         ):
-            self._space.add(_material(self._pymunk.Segment(self._space.static_body, *ends, _THICK)))
+            self._space.add(self._material(self._pymunk.Segment(self._space.static_body, *ends, _THICK)))
+        for block in scene.blocks:
+            self._space.add(self._material(self._pymunk.Poly(self._space.static_body, list(block.corners))))
+
+    def _material(self, outline: Any) -> Any:
+        # pymunk multiplies the values of the two that touch
+        outline.elasticity, outline.friction = self._restitution**0.5, self._friction**0.5
+        return outline
 
 
 def _mass(radius: float) -> float:
     return radius**2  # all shapes of a radius have one area, and all things one density
-
-
-def _material(outline: Any) -> Any:
-    # pymunk multiplies the values of the two that touch
-    outline.elasticity, outline.friction = RESTITUTION**0.5, FRICTION**0.5
-    return outline
 
 
 def _import_pymunk() -> ModuleType:

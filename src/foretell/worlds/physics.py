@@ -12,8 +12,9 @@ import numpy as np
 from foretell.data.clip import Clip
 from foretell.errors import ConfigError
 from foretell.worlds.dynamics import Box, simulate
-from foretell.worlds.render import draw
+from foretell.worlds.render import Look, draw
 from foretell.worlds.scenes import CUBE, GRAVITY, WALL_LEFT, WALL_RIGHT, WALL_TOP, Scene, draw_scene
+from foretell.worlds.stage import draw_staged
 
 SCENARIOS = ("thrown", "bouncing", "rolling", "colliding")
 BEFORE, AFTER, CLEAR = 8, 10, 3
@@ -35,15 +36,30 @@ class Physics:
     """Frames of an episode."""
     fps: int = 10
     """Frames a second; what happens in a second stays the same."""
-    scenario: Literal["mixed", "thrown", "bouncing", "rolling", "colliding"] = "mixed"
-    """What happens; mixed draws one of the others for each episode, and always a throw when there is a violation."""
+    scenario: Literal["mixed", "thrown", "bouncing", "rolling", "colliding", "staged"] = "mixed"
+    """What happens; mixed draws one of the next four for each episode, and always a throw when there is a violation.
+    staged: behind screens, against walls, off ledges, under other weight (worlds/stage.py)."""
+    part: Literal["train", "development", "test"] = "train"
+    """Of staged scenes, which share of every range their parameters come from."""
     shapes: Literal["varied", "ball"] = "varied"
     """varied draws balls, cubes, triangles, hexagons and bars; ball makes every object a ball."""
     violation: Literal["none", "cube", "vanish", "jump", "hang", "rise"] = "none"
     """What impossible thing happens in mid flight: a ball turns into a cube of the same area, the object vanishes,
     jumps by 10 to 16 px (at 64 px), hangs still in the air, or falls upward from then on."""
 
+    texture: float = 0.02
+    """Greatest departure of the background's brightness, as a share of white, 0 to 0.2."""
+    shadows: float = 0.0
+    """How dark the ground gets under objects, 0 to 0.6; each episode draws from none to this, and so with the next two."""
+    noise: float = 0.0
+    """Deviation of every pixel from frame to frame, as a share of white, 0 to 0.1."""
+    jitter: float = 0.0
+    """Deviation of the camera's place from frame to frame, in units of 1/64 of the frame, 0 to 2."""
+
     def __post_init__(self) -> None:
+        for name, most in (("texture", 0.2), ("shadows", 0.6), ("noise", 0.1), ("jitter", 2.0)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ConfigError(f"physics {name}: got {getattr(self, name)}, expected 0 to {most}")
         if self.size < 16 or self.size % 8:
             raise ConfigError(f"physics size: got {self.size}, expected a multiple of 8 from 16 up")
         if not 5 <= self.fps <= 80:
@@ -72,7 +88,12 @@ class Physics:
             frame = int(rng.choice(_moments(path, self.fps)))
             act = _act(self.violation, scene, path, frame, rng)
             path = simulate(scene, self.frames, self.fps, act, frame)
-        return self._clip(f"physics-{seed}", scene, path, frame)
+        return self.clip(f"physics-{seed}", scene, path, self.draw_look(rng), frame)
+
+    def draw_look(self, rng: np.random.Generator) -> Look:
+        """How the camera sees one episode."""
+        shadows, noise, jitter = (float(rng.uniform(0, most)) for most in (self.shadows, self.noise, self.jitter))
+        return Look(texture=self.texture, shadows=shadows, noise=noise, jitter=jitter, seed=int(rng.integers(2**63)))
 
     def _draw_scenario(self, rng: np.random.Generator) -> str:
         if self.violation != "none":
@@ -81,6 +102,9 @@ class Physics:
 
     def _draw_path(self, rng: np.random.Generator, scenario: str) -> tuple[Scene, dict[str, np.ndarray]]:
         """A scene and its lawful motion. Every throw, possible or not, has a moment where the law could be broken."""
+        if scenario == "staged":
+            scene = draw_staged(rng, self.part)
+            return scene, simulate(scene, self.frames, self.fps)
         for _ in range(_MOST_DRAWS):
             scene = draw_scene(rng, scenario, ball_only=self.shapes == "ball" or self.violation == "cube")
             path = simulate(scene, self.frames, self.fps)
@@ -88,18 +112,23 @@ class Physics:
                 return scene, path
         raise ConfigError(f"{self}: no throw flies freely for {2 * CLEAR + 1} frames; raise fps")
 
-    def _clip(self, name: str, scene: Scene, path: dict[str, np.ndarray], frame: int) -> Clip:
+    def clip(self, name: str, scene: Scene, path: dict[str, np.ndarray], look: Look, frame: int = -1) -> Clip:
+        """A scene that moved as `path` says (worlds/dynamics.py), drawn, with its states as in `episode`."""
         scale, steps, seen = self.size / 64, self.frames, path["visible"]
         units = {"x": scale, "y": scale, "vx": scale / self.fps, "vy": scale / self.fps, "angle": 1.0}
         truth = {key: path[key] * unit for key, unit in units.items()}
-        frames = draw(scene, self.size, truth["x"], truth["y"], truth["angle"], path["shape"], seen)
+        frames = draw(
+            scene, self.size, truth["x"], truth["y"], truth["angle"], path["shape"], seen, fps=self.fps, look=look
+        )
 
         def fill(values: np.ndarray, empty: float | str) -> np.ndarray:
             """(T, n, ...) -> (T, N, ...), the objects that are not there filled up with `empty`."""
             missing = (steps, _MOST_THINGS - len(scene.things), *values.shape[2:])
             return np.concatenate([values, np.full(missing, empty, values.dtype)], axis=1)
 
-        colours = np.rint([[255 * part for part in thing.colour] for thing in scene.things]).astype(np.uint8)
+        colours = (
+            np.rint([[255 * part for part in thing.colour] for thing in scene.things]).astype(np.uint8).reshape(-1, 3)
+        )
         radii = np.array([thing.radius * scale for thing in scene.things])
         states = {key: fill(np.where(seen, values, np.nan), np.nan) for key, values in truth.items()}
         states |= {

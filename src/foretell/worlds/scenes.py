@@ -10,6 +10,7 @@ from __future__ import annotations
 import colorsys
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,11 @@ FLIGHT = 2.5
 RADII = (7.0, 9.0)
 """Least and greatest radius; a shape that is no ball has the area of the ball of its radius."""
 
+RISING = 0.3
+"""Seconds that a screen takes to rise or to fall."""
+
 BALL, CUBE = "ball", "cube"
+Colour = tuple[float, float, float]
 
 
 def _regular(corners: int, turn: float) -> np.ndarray:
@@ -80,6 +85,35 @@ class Thing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Block:
+    """A solid that never moves: a wall, a ledge, a ramp. Corners (x, y) of a convex outline, in one direction of turn."""
+
+    corners: tuple[tuple[float, float], ...]
+    colour: Colour
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screen:
+    """An opaque screen before all things, which touches none. It stands on `bottom`, or rises up and falls again."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+    colour: Colour
+    rises: float | None = None
+    """Second at which it begins to rise; None: it stands from the start."""
+    falls: float | None = None
+    """Second at which it begins to fall; None: it stays."""
+
+    def height(self, time: np.ndarray) -> np.ndarray:
+        """How high it stands at each time (seconds), in units."""
+        up = np.ones_like(time) if self.rises is None else np.clip((time - self.rises) / RISING, 0, 1)
+        down = np.zeros_like(time) if self.falls is None else np.clip((time - self.falls) / RISING, 0, 1)
+        return (self.bottom - self.top) * (up - down)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scene:
     """Frame 0 and all that stays the same. The floor runs through (32, floor) and falls to the right by `slope`."""
 
@@ -90,13 +124,18 @@ class Scene:
     sky: tuple[np.ndarray, np.ndarray]
     ground: np.ndarray
     texture: np.ndarray
+    gravity: float = GRAVITY
+    restitution: float = RESTITUTION
+    friction: float = FRICTION
+    blocks: tuple[Block, ...] = ()
+    screens: tuple[Screen, ...] = ()
 
 
 def draw_scene(rng: np.random.Generator, scenario: str, *, ball_only: bool = False) -> Scene:
     """A scene of `scenario`; all that is random comes from `rng`. `ball_only` makes every object a ball."""
     slope = float(rng.uniform(-0.22, 0.22)) if scenario == "rolling" else 0.0
     floor = float(rng.uniform(54.0, 58.0)) if scenario != "rolling" else float(rng.uniform(46.0, 52.0))
-    sky, ground, colours = _draw_colours(rng, 2)
+    sky, ground, colours = draw_colours(rng, 2, rng.uniform)
     drawn = [str(rng.choice(SHAPES)) for _ in range(2)]
     shapes = [BALL, BALL] if ball_only or scenario == "rolling" else drawn
     radii = [float(rng.uniform(*RADII)) for _ in range(2)]
@@ -104,9 +143,6 @@ def draw_scene(rng: np.random.Generator, scenario: str, *, ball_only: bool = Fal
     things = place(rng, shapes, radii, colours, floor, slope)
     texture = rng.uniform(-1, 1, (9, 9))
     return Scene(scenario=scenario, things=things, floor=floor, slope=slope, sky=sky, ground=ground, texture=texture)
-
-
-Colour = tuple[float, float, float]
 
 
 def _thrown(
@@ -199,30 +235,34 @@ def _thing(
     )
 
 
-def _draw_colours(
-    rng: np.random.Generator, count: int
+Backdrop = tuple[tuple[np.ndarray, np.ndarray], np.ndarray]
+"""Sky (top, bottom) and ground."""
+
+
+def draw_colours(
+    rng: np.random.Generator, count: int, hue: Callable[[], float], backdrop: Backdrop | None = None
 ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, list[Colour]]:
-    """Sky (top, bottom), ground, and `count` object colours that stand out by their brightness.
+    """Sky (top, bottom), ground, and `count` object colours of any `hue` that stand out by their brightness.
 
     H.264 keeps colour at half the resolution, brightness at the full one: brightness is what keeps small shapes sharp.
     """
     luma = np.array([0.299, 0.587, 0.114])
-    light = rng.uniform() < 0.65
     while True:
-        hue, drift = rng.uniform(), rng.uniform(-0.08, 0.08)
-        value = rng.uniform(0.84, 0.96) if light else rng.uniform(0.16, 0.3)
-        tint = rng.uniform(0.06, 0.25) if light else rng.uniform(0.2, 0.5)
-        top = np.array(colorsys.hsv_to_rgb(hue, tint, value))
-        bottom = np.array(colorsys.hsv_to_rgb((hue + drift) % 1, 0.6 * tint, min(value + 0.06, 1.0)))
-        ground = np.array(
-            colorsys.hsv_to_rgb((hue + 2 * drift) % 1, min(1.6 * tint, 1.0), value * (0.8 if light else 0.6))
-        )
-        least = 0.5 if light else 0.75
-        colours = [
-            colorsys.hsv_to_rgb(rng.uniform(), rng.uniform(0.55, 0.95), rng.uniform(least, 1)) for _ in range(count)
-        ]
+        (top, bottom), ground = backdrop or _draw_backdrop_colours(rng)
+        least = 0.5 if top @ luma > 0.5 else 0.75
+        colours = [colorsys.hsv_to_rgb(hue(), rng.uniform(0.55, 0.95), rng.uniform(least, 1)) for _ in range(count)]
         contrast = np.abs((np.array(colours)[:, None] - np.stack([top, bottom, ground])) @ luma).min()
-        apart = min(np.abs(np.subtract(a, b)).max() for a, b in itertools.combinations(colours, 2))
+        apart = min((np.abs(np.subtract(a, b)).max() for a, b in itertools.combinations(colours, 2)), default=1.0)
         if contrast > 0.2 and apart > 0.3:
-            break
-    return (top, bottom), ground, colours
+            return (top, bottom), ground, colours
+
+
+def _draw_backdrop_colours(rng: np.random.Generator) -> Backdrop:
+    light = rng.uniform() < 0.65
+    hue, drift = rng.uniform(), rng.uniform(-0.08, 0.08)
+    value = rng.uniform(0.84, 0.96) if light else rng.uniform(0.16, 0.3)
+    tint = rng.uniform(0.06, 0.25) if light else rng.uniform(0.2, 0.5)
+    top = np.array(colorsys.hsv_to_rgb(hue, tint, value))
+    bottom = np.array(colorsys.hsv_to_rgb((hue + drift) % 1, 0.6 * tint, min(value + 0.06, 1.0)))
+    ground = np.array(colorsys.hsv_to_rgb((hue + 2 * drift) % 1, min(1.6 * tint, 1.0), value * (0.8 if light else 0.6)))
+    return (top, bottom), ground
