@@ -96,7 +96,7 @@ def altered_config(folder: Path, **changes: object) -> None:
 
 def test_another_version_is_refused(folder):
     altered_config(folder, version=99)
-    with pytest.raises(CheckpointError, match=r"config\.json: version 99, expected 1: use the foretell that wrote it"):
+    with pytest.raises(CheckpointError, match=r"config\.json: version 99, expected 2: use the foretell that wrote it"):
         load_model(folder)
 
 

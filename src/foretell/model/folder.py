@@ -20,7 +20,7 @@ from foretell.model.predictors import PredictorConfig
 from foretell.model.tensors import load_tensors, save_tensors
 from foretell.model.world_model import ModelConfig, WorldModel
 
-VERSION = 1
+VERSION = 2
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
@@ -95,8 +95,8 @@ def config_from_json(values: dict[str, Any]) -> ModelConfig:
     """The inverse of `config_to_json`. Raises KeyError, TypeError or ConfigError on unknown names and impossible values."""
     return ModelConfig(
         view=View(**values["view"]),
-        encoder=_chosen(EncoderConfig, values["encoder"]),
-        predictor=_chosen(PredictorConfig, values["predictor"]),
+        encoder=chosen(EncoderConfig, values["encoder"]),
+        predictor=chosen(PredictorConfig, values["predictor"]),
     )
 
 
@@ -109,6 +109,7 @@ def file_sum(path: Path) -> str:
         raise CheckpointError(f"{path}: missing ({error.strerror}): bring it back, or train again") from error
 
 
-def _chosen(union: Any, values: dict[str, Any]) -> Any:
+def chosen(union: Any, values: dict[str, Any]) -> Any:
+    """The settings that `values` hold, of the class of `union` that they name. Raises KeyError, TypeError or ConfigError."""
     classes = {choice.__name__: choice for choice in typing.get_args(union)}
     return classes[values["class"]](**{k: v for k, v in values.items() if k != "class"})
