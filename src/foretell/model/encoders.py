@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from foretell.errors import ConfigError
 from foretell.model.layers import ConvResidual, LatentNorm, TransformerBlock
+from foretell.model.vjepa import VJepaConfig, VJepaEncoder, vjepa_grid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class ViTConfig:
     """Attention heads."""
 
 
-EncoderConfig = DenseConfig | PooledConfig | ViTConfig
+EncoderConfig = DenseConfig | PooledConfig | ViTConfig | VJepaConfig
 
 TOKEN_PIXELS = 8
 """Edge of the square of pixels that one token of a dense encoder stands for."""
@@ -60,6 +61,8 @@ def latent_grid(config: EncoderConfig, height: int, width: int) -> tuple[int, in
     """Rows and columns of tokens (P = rows * columns) for frames of `height` x `width` pixels."""
     if isinstance(config, PooledConfig):
         return 1, 1
+    if isinstance(config, VJepaConfig):
+        return vjepa_grid(config, height, width, TOKEN_PIXELS)
     return height // TOKEN_PIXELS, width // TOKEN_PIXELS
 
 
@@ -132,7 +135,7 @@ class ViTEncoder(nn.Module):
         return latents
 
 
-Encoder = DenseEncoder | PooledEncoder | ViTEncoder
+Encoder = DenseEncoder | PooledEncoder | ViTEncoder | VJepaEncoder
 
 
 def build_encoder(config: EncoderConfig, height: int, width: int) -> Encoder:
@@ -141,6 +144,8 @@ def build_encoder(config: EncoderConfig, height: int, width: int) -> Encoder:
         return DenseEncoder(config)
     if isinstance(config, PooledConfig):
         return PooledEncoder(config, height, width)
+    if isinstance(config, VJepaConfig):
+        return VJepaEncoder(config, latent_grid(config, height, width))
     return ViTEncoder(config, height, width)
 
 
