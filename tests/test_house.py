@@ -27,7 +27,8 @@ storeys = [
     ["train", "evals", "plan"],
     ["domains", "serve", "export"],
     ["presets", "verbs"],
-    ["training"],
+    ["training", "controls"],
+    ["evaluating"],
     ["cli"],
     ["__init__", "__main__"],
 ]

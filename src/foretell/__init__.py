@@ -1,7 +1,7 @@
 """foretell: world models from unlabelled video. See README.md; `foretell --help` for the command line.
 
 The verbs are functions here: record, ingest, train_model (foretell.train is the folder of the loop), calibrate, watch,
-imagine. Names are loaded when they are first used: importing foretell does no work.
+evaluate, imagine. Names are loaded when they are first used: importing foretell does no work.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ _HOMES = {
     "calibrate": "verbs",
     "watch": "verbs",
     "imagine": "verbs",
+    "evaluate": "evaluating",
     "Store": "data.store",
     "View": "data.clip",
     "Clip": "data.clip",

@@ -30,6 +30,9 @@ VERBS = {
     "watch": Verb(
         "verbs", "say where and when videos are surprising", "model/ new_videos/ --out watched/ --alpha 0.05"
     ),
+    "evaluate": Verb(
+        "evaluating", "examine a model in intuitive physics, beside every baseline", "physics model/ --out result.json"
+    ),
     "imagine": Verb(
         "verbs", "see how the model thinks a clip goes on", "model/ clip.mp4 --start 8 --horizon 16 --out imagined.mp4"
     ),

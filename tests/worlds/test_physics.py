@@ -1,5 +1,7 @@
 """Episodes: the truth told matches the frames, and the law is broken where, when and as announced."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -145,12 +147,68 @@ def test_rise_falls_upward():
         assert states["y"][frame + 8, 0] < lawful[frame + 8, 0] - 4
 
 
+def fingerprint(world: Physics, episodes: int) -> str:
+    """Of frames to the bit and of places and speeds to a millionth of a pixel."""
+    digest = hashlib.sha256()
+    for seed in range(episodes):
+        clip = world.episode(seed)
+        digest.update(clip.frames.tobytes())
+        for name in ("x", "y", "vx", "vy"):
+            digest.update(np.round(clip.states[name], 6).tobytes())
+    return digest.hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("settings", "episodes", "known"),
+    [
+        ({}, 12, "0c5f76e67270f21d"),
+        ({"violation": "rise"}, 3, "14ce46113cac0d7b"),
+        ({"violation": "jump"}, 3, "c8c18528a731ea9e"),
+    ],
+)
+def test_episodes_are_those_of_before_gravity_was_a_setting(settings, episodes, known):
+    assert fingerprint(Physics(size=32, frames=24, **settings), episodes) == known
+
+
+@pytest.mark.parametrize("gravity", [3.0, 7.5, 15.0, 30.0, 60.0])
+def test_things_fall_as_asked_and_throws_have_room_for_it(gravity):
+    for seed in range(4):
+        states = Physics(size=32, scenario="thrown", gravity=(gravity,)).episode(seed).states
+        fall = gravity / 200  # pixels per frame squared, at 32 px and 10 fps
+        np.testing.assert_allclose(states["gravity"], fall)
+        free = np.abs(np.diff(states["vy"][:, 0]) - fall) < 1e-6
+        assert free[:15].all()
+        np.testing.assert_allclose(np.diff(states["y"][:16, 0], n=2), fall, atol=1e-6)
+        np.testing.assert_allclose(np.diff(states["vx"][:16, 0]), 0, atol=1e-6)
+        colliding = Physics(size=32, scenario="colliding", gravity=(gravity,)).episode(seed).states["vy"]
+        np.testing.assert_allclose(np.diff(colliding, axis=0)[:5], fall, atol=1e-6)
+
+
+def test_each_episode_has_one_of_several_gravities_and_all_come_about_as_often():
+    world = Physics(size=16, scenario="thrown", gravity=(6.0, 24.0))
+    drawn = [np.unique(world.episode(seed).states["gravity"] * 400) for seed in range(60)]
+    assert all(len(values) == 1 for values in drawn)
+    assert {round(float(values[0]), 6) for values in drawn} == {6.0, 24.0}
+    assert 18 < sum(values[0] > 12 for values in drawn) < 42
+
+
+def test_what_rises_does_so_as_fast_as_it_fell():
+    states = Physics(violation="rise", gravity=(20.0,)).episode(3).states
+    frame = int(states["violation_frame"][0])
+    np.testing.assert_allclose(np.diff(states["vy"][frame - 2 : frame + 2, 0]), [0.2, -0.2, -0.2], atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"size": 60}, "size: got 60, expected a multiple of 8"),
         ({"fps": 2}, "fps: got 2, expected 5 to 80"),
         ({"frames": 12}, "frames: got 12, expected at least 21"),
+        ({"gravity": ()}, "gravity: got .*, expected values above 0"),
+        ({"gravity": (12.0, 0.0)}, "gravity: got .*, expected values above 0"),
+        ({"gravity": (61.0,)}, "gravity: got .*, at most 60"),
+        ({"gravity": (float("nan"),)}, "gravity: got .*, expected values above 0"),
+        ({"gravity": (8.0,), "scenario": "staged"}, "staged scenes have each their own"),
         ({"scenario": "rolling", "violation": "jump"}, "only thrown objects break the law; use scenario thrown"),
     ],
 )

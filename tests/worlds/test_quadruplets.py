@@ -77,7 +77,7 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(ConfigError, match="permanence, continuity"):
         quadruplet(PLAIN, "magic", 0)
     with pytest.raises(ConfigError, match="shares a moment"):
-        quadruplet(Physics(scenario="staged", frames=24, fps=40), "support", 0)
+        quadruplet(Physics(scenario="staged", frames=24, fps=80), "continuity", 0)
 
 
 def test_shared_runs_lie_inside():

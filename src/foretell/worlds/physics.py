@@ -14,6 +14,8 @@ from foretell.errors import ConfigError
 from foretell.worlds.dynamics import Box, simulate
 from foretell.worlds.render import Look, draw
 from foretell.worlds.scenes import CUBE, GRAVITY, WALL_LEFT, WALL_RIGHT, WALL_TOP, Scene, draw_scene
+from foretell.worlds.sight import sight
+from foretell.worlds.solid import draw_solid
 from foretell.worlds.stage import draw_staged
 
 SCENARIOS = ("thrown", "bouncing", "rolling", "colliding")
@@ -24,6 +26,7 @@ SLOWEST = 8.0
 LEAP = (10.0, 16.0)
 """How far a jump goes, in units of 1/64 of the frame."""
 _MOST_THINGS, _MOST_DRAWS = 2, 2000
+_STRONGEST = 60.0  # gravity: beyond it hardly anything thrown stays in the air long enough to meet something there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,8 @@ class Physics:
     """Of staged scenes, which share of every range their parameters come from."""
     shapes: Literal["varied", "ball"] = "varied"
     """varied draws balls, cubes, triangles, hexagons and bars; ball makes every object a ball."""
+    gravity: tuple[float, ...] = (GRAVITY,)
+    """Values in units of 1/64 of the frame per second squared, of which each episode of the four mixed scenarios has one."""
     violation: Literal["none", "cube", "vanish", "jump", "hang", "rise"] = "none"
     """What impossible thing happens in mid flight: a ball turns into a cube of the same area, the object vanishes,
     jumps by 10 to 16 px (at 64 px), hangs still in the air, or falls upward from then on."""
@@ -55,6 +60,8 @@ class Physics:
     """Deviation of every pixel from frame to frame, as a share of white, 0 to 0.1."""
     jitter: float = 0.0
     """Deviation of the camera's place from frame to frame, in units of 1/64 of the frame, 0 to 2."""
+    renderer: Literal["flat", "solid"] = "flat"
+    """flat paints in 2-D; solid renders in 3-D with MuJoCo (the extra mujoco)."""
 
     def __post_init__(self) -> None:
         for name, most in (("texture", 0.2), ("shadows", 0.6), ("noise", 0.1), ("jitter", 2.0)):
@@ -66,6 +73,12 @@ class Physics:
             raise ConfigError(f"physics fps: got {self.fps}, expected 5 to 80")
         if self.frames < BEFORE + AFTER + CLEAR:
             raise ConfigError(f"physics frames: got {self.frames}, expected at least {BEFORE + AFTER + CLEAR}")
+        if not self.gravity or not all(0 < value <= _STRONGEST for value in self.gravity):
+            raise ConfigError(f"physics gravity: got {self.gravity}, expected values above 0, at most {_STRONGEST:g}")
+        if self.scenario == "staged" and self.gravity != (GRAVITY,):
+            raise ConfigError(
+                f"physics gravity: got {self.gravity}, but staged scenes have each their own; leave it out"
+            )
         if self.violation != "none" and self.scenario not in ("mixed", "thrown"):
             got = f"got scenario {self.scenario} with violation {self.violation}"
             raise ConfigError(f"physics: {got}, but only thrown objects break the law; use scenario thrown")
@@ -77,6 +90,9 @@ class Physics:
         radius: pixels. All float, x to angle NaN where no object is to be seen, radius NaN where there is none.
         visible bool (T, N). shape str (T, N), "" where there is none. colour uint8 (T, N, 3).
         scenario, violation str (T,). violation_frame int (T,): the first frame that breaks the law, -1 if none does.
+        gravity (T,): pixels per frame squared.
+        covered bool (T, N): wholly behind a screen. block_left, block_top, block_right (T,): pixels, the first wall or
+        ledge, NaN where none is to be seen.
 
         Up to that frame it is the throw that the same seed gives without a violation (for cube: if that is a ball).
         """
@@ -85,7 +101,7 @@ class Physics:
         scene, path = self._draw_path(rng, scenario)
         frame = -1
         if self.violation != "none":
-            frame = int(rng.choice(_moments(path, self.fps)))
+            frame = int(rng.choice(_moments(scene, path, self.fps)))
             act = _act(self.violation, scene, path, frame, rng)
             path = simulate(scene, self.frames, self.fps, act, frame)
         return self.clip(f"physics-{seed}", scene, path, self.draw_look(rng), frame)
@@ -105,10 +121,13 @@ class Physics:
         if scenario == "staged":
             scene = draw_staged(rng, self.part)
             return scene, simulate(scene, self.frames, self.fps)
+        # drawn once, not with every scene: no value is rarer for giving fewer good throws; one value costs no draw
+        gravity = self.gravity[int(rng.integers(len(self.gravity))) if len(self.gravity) > 1 else 0]
+        ball_only = self.shapes == "ball" or self.violation == "cube"
         for _ in range(_MOST_DRAWS):
-            scene = draw_scene(rng, scenario, ball_only=self.shapes == "ball" or self.violation == "cube")
+            scene = draw_scene(rng, scenario, ball_only=ball_only, gravity=gravity)
             path = simulate(scene, self.frames, self.fps)
-            if scenario != "thrown" or len(_moments(path, self.fps)):
+            if scenario != "thrown" or len(_moments(scene, path, self.fps)):
                 return scene, path
         raise ConfigError(f"{self}: no throw flies freely for {2 * CLEAR + 1} frames; raise fps")
 
@@ -117,7 +136,8 @@ class Physics:
         scale, steps, seen = self.size / 64, self.frames, path["visible"]
         units = {"x": scale, "y": scale, "vx": scale / self.fps, "vy": scale / self.fps, "angle": 1.0}
         truth = {key: path[key] * unit for key, unit in units.items()}
-        frames = draw(
+        paint = draw if self.renderer == "flat" else draw_solid
+        frames = paint(
             scene, self.size, truth["x"], truth["y"], truth["angle"], path["shape"], seen, fps=self.fps, look=look
         )
 
@@ -139,14 +159,17 @@ class Physics:
             "scenario": np.full(steps, scene.scenario),
             "violation": np.full(steps, self.violation),
             "violation_frame": np.full(steps, frame),
+            "gravity": np.full(steps, scene.gravity * scale / self.fps**2),
         }
+        for key, values in sight(scene, path, self.fps).items():
+            states[key] = fill(values, False) if key == "covered" else values * scale
         return Clip(name=name, frames=frames, fps=float(self.fps), states=states)
 
 
-def _moments(path: dict[str, np.ndarray], fps: int) -> np.ndarray:
+def _moments(scene: Scene, path: dict[str, np.ndarray], fps: int) -> np.ndarray:
     """Frames (M,) at which the law could be broken: in free flight all around, fast, with enough before and after."""
     vx, vy = path["vx"][:, 0], path["vy"][:, 0]
-    free = (np.abs(np.diff(vy) - GRAVITY / fps) < 1e-6) & (np.abs(np.diff(vx)) < 1e-6)  # free[t]: from t to t + 1
+    free = (np.abs(np.diff(vy) - scene.gravity / fps) < 1e-6) & (np.abs(np.diff(vx)) < 1e-6)  # free[t]: from t to t + 1
     fast = np.hypot(vx, vy) >= SLOWEST
     candidates = range(BEFORE, len(vx) - AFTER + 1)
     return np.array([k for k in candidates if free[k - 1 - CLEAR : k + CLEAR].all() and fast[k - 1]], int)
@@ -163,7 +186,7 @@ def _act(
         "cube": lambda box: box.reshape(CUBE),
         "vanish": lambda box: box.hide(),
         "hang": lambda box: box.stop(),
-        "rise": lambda box: box.set_gravity(-GRAVITY),
+        "rise": lambda box: box.set_gravity(-scene.gravity),
     }
     return acts[violation]
 

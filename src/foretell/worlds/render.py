@@ -111,7 +111,7 @@ def draw(
     frames = np.ascontiguousarray(canvas[:, inner, inner])
     for screen in scene.screens:
         _paint_screen(frames, screen, np.arange(len(frames)) / fps)
-    return _through_the_camera(frames, look)
+    return through_the_camera(frames, look)
 
 
 def _shade_ground(
@@ -149,7 +149,7 @@ def _paint_screen(frames: np.ndarray, screen: Screen, time: np.ndarray) -> None:
         frames[:] = np.rint(frames * (1 - covered) + shade * colour * covered)
 
 
-def _through_the_camera(frames: np.ndarray, look: Look) -> np.ndarray:
+def through_the_camera(frames: np.ndarray, look: Look) -> np.ndarray:
     """Frames (T, H, W, 3) as a camera sees them that shakes a little, with noise; edges are repeated."""
     if not (look.noise or look.jitter):
         return frames

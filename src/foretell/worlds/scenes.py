@@ -1,8 +1,8 @@
 """Scenes of the physics world: what is there at frame 0, drawn from a random stream.
 
 Lengths are in units of 1/64 of the frame (the pixels of a 64 px frame), y grows downward, time is in seconds. All that
-cannot be seen is a constant of the world (gravity, restitution, friction, the walls), and nothing enters or leaves, so
-that what happens next follows from what was seen.
+cannot be seen is a constant of the world (restitution, friction, the walls; gravity, unless several are asked for, and
+then a few frames show which), and nothing enters or leaves, so that what happens next follows from what was seen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FRICTION = 0.25
 WALL_LEFT, WALL_RIGHT, WALL_TOP = 1.0, 63.0, 1.0
 """The invisible box: nothing enters or leaves the frame."""
 FLIGHT = 2.5
-"""Seconds that a throw flies freely, a parabola that touches nothing."""
+"""Seconds that a throw flies freely, a parabola that touches nothing; fewer where gravity leaves no room for as many."""
 RADII = (7.0, 9.0)
 """Least and greatest radius; a shape that is no ball has the area of the ball of its radius."""
 
@@ -131,7 +131,7 @@ class Scene:
     screens: tuple[Screen, ...] = ()
 
 
-def draw_scene(rng: np.random.Generator, scenario: str, *, ball_only: bool = False) -> Scene:
+def draw_scene(rng: np.random.Generator, scenario: str, *, ball_only: bool = False, gravity: float = GRAVITY) -> Scene:
     """A scene of `scenario`; all that is random comes from `rng`. `ball_only` makes every object a ball."""
     slope = float(rng.uniform(-0.22, 0.22)) if scenario == "rolling" else 0.0
     floor = float(rng.uniform(54.0, 58.0)) if scenario != "rolling" else float(rng.uniform(46.0, 52.0))
@@ -140,31 +140,49 @@ def draw_scene(rng: np.random.Generator, scenario: str, *, ball_only: bool = Fal
     shapes = [BALL, BALL] if ball_only or scenario == "rolling" else drawn
     radii = [float(rng.uniform(*RADII)) for _ in range(2)]
     place = {"thrown": _thrown, "bouncing": _bouncing, "rolling": _rolling, "colliding": _colliding}[scenario]
-    things = place(rng, shapes, radii, colours, floor, slope)
+    things = place(rng, shapes, radii, colours, floor, slope, gravity)
     texture = rng.uniform(-1, 1, (9, 9))
-    return Scene(scenario=scenario, things=things, floor=floor, slope=slope, sky=sky, ground=ground, texture=texture)
+    return Scene(
+        scenario=scenario, things=things, floor=floor, slope=slope, sky=sky, ground=ground, texture=texture,
+        gravity=gravity,
+    )  # fmt: skip
 
 
 def _thrown(
-    rng: np.random.Generator, shapes: list[str], radii: list[float], colours: list[Colour], floor: float, slope: float
+    rng: np.random.Generator,
+    shapes: list[str],
+    radii: list[float],
+    colours: list[Colour],
+    floor: float,
+    slope: float,
+    gravity: float,
 ) -> tuple[Thing, ...]:
     """One object at one side, thrown towards the other; it flies freely for FLIGHT, then it may land or hit a wall."""
     size, side = reach(shapes[0], radii[0]), float(rng.choice([-1.0, 1.0]))
+    # from the floor up to the ceiling and down again is the longest flight there is
+    flight = min(FLIGHT, 0.7 * 2 * math.sqrt(2 * (floor - WALL_TOP - 2 * size - 1) / gravity))
+    fastest = 24.0 * math.sqrt(gravity / GRAVITY)  # as high a flight under any gravity
     while True:
         gap = float(rng.uniform(0.5, 5))
         x = 32 - side * (WALL_RIGHT - 32 - size - gap)
         y = float(rng.uniform(WALL_TOP + size + 4, floor - size - 4))
         # from low down it is thrown up, from high up it is thrown flat: the top of the flight stays inside the frame
-        highest = math.sqrt(2 * GRAVITY * (y - WALL_TOP - size - 1))
-        vy = -float(rng.uniform(0.4, 1.0)) * min(highest, 24.0)
+        highest = math.sqrt(2 * gravity * (y - WALL_TOP - size - 1))
+        vy = -float(rng.uniform(0.4, 1.0)) * min(highest, fastest)
         vx = float(rng.uniform(8, 20))
         far = WALL_RIGHT - WALL_LEFT - 2 * size - gap
-        if vx * FLIGHT < far and y + vy * FLIGHT + 0.5 * GRAVITY * FLIGHT**2 < floor - size:
+        if vx * flight < far and y + vy * flight + 0.5 * gravity * flight**2 < floor - size:
             return (_thing(rng, shapes[0], radii[0], colours[0], x, y, side * vx, vy),)
 
 
 def _bouncing(
-    rng: np.random.Generator, shapes: list[str], radii: list[float], colours: list[Colour], floor: float, slope: float
+    rng: np.random.Generator,
+    shapes: list[str],
+    radii: list[float],
+    colours: list[Colour],
+    floor: float,
+    slope: float,
+    gravity: float,
 ) -> tuple[Thing, ...]:
     """One object let fall from low down while it crosses the box, so that it soon bounces, and again."""
     size = reach(shapes[0], radii[0])
@@ -175,7 +193,13 @@ def _bouncing(
 
 
 def _rolling(
-    rng: np.random.Generator, shapes: list[str], radii: list[float], colours: list[Colour], floor: float, slope: float
+    rng: np.random.Generator,
+    shapes: list[str],
+    radii: list[float],
+    colours: list[Colour],
+    floor: float,
+    slope: float,
+    gravity: float,
 ) -> tuple[Thing, ...]:
     """One ball that rolls along the floor, without slipping, on a slight slope."""
     radius, side = radii[0], float(rng.choice([-1.0, 1.0]))
@@ -192,7 +216,13 @@ def _rolling(
 
 
 def _colliding(
-    rng: np.random.Generator, shapes: list[str], radii: list[float], colours: list[Colour], floor: float, slope: float
+    rng: np.random.Generator,
+    shapes: list[str],
+    radii: list[float],
+    colours: list[Colour],
+    floor: float,
+    slope: float,
+    gravity: float,
 ) -> tuple[Thing, ...]:
     """Two objects thrown at each other, so that they meet in the air."""
     sizes = [reach(shape, radius) for shape, radius in zip(shapes, radii, strict=True)]
@@ -207,7 +237,7 @@ def _colliding(
         vy1 = vy0 + (y[0] + gap * math.sin(tilt) - y[1]) / when
         vx, vy = np.array([vx0, vx1]), np.array([vy0, vy1])
         time = np.linspace(0, when, 8)[:, None]
-        path = y + vy * time + 0.5 * GRAVITY * time**2
+        path = y + vy * time + 0.5 * gravity * time**2
         clear = (path > WALL_TOP + np.array(sizes)).all() and (path < floor - np.array(sizes)).all()
         if clear and np.hypot(vx, vy).max() < 26 and vx1 < 0 and np.hypot(x[1] - x[0], y[1] - y[0]) > sum(sizes):
             break

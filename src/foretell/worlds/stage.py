@@ -49,6 +49,10 @@ class Draw:
         """A hue from 0 to 1."""
         return (int(self.rng.integers(4)) + self.between(0, 1)) / 4
 
+    def shape(self) -> str:
+        """One of SHAPES."""
+        return SHAPES[int(self.rng.integers(len(SHAPES)))]
+
     def flip(self) -> bool:
         """Heads or tails."""
         return bool(self.rng.uniform() < 0.5)
@@ -57,21 +61,22 @@ class Draw:
 def draw_pair(rng: np.random.Generator, kind: str, part: Part) -> Pair:
     """Two lawful scenes of one property, or of a kind in EXTRAS twice the same; things come from either side."""
     draw = Draw(rng, part)
-    pair = {**PROPERTIES, **EXTRAS}[kind](draw)
-    return (mirrored(pair[0]), mirrored(pair[1])) if draw.flip() else pair
+    first, second = (replace(scene, scenario=kind) for scene in {**PROPERTIES, **EXTRAS}[kind](draw))
+    return (mirrored(first), mirrored(second)) if draw.flip() else (first, second)
 
 
 def draw_staged(rng: np.random.Generator, part: Part) -> Scene:
     """One lawful scene of any kind. A scene where nothing moves teaches little, so few are empty."""
-    kind = str(rng.choice([*PROPERTIES, *EXTRAS]))
+    kinds = [*PROPERTIES, *PROPERTIES, *EXTRAS]
+    kind = kinds[int(rng.integers(len(kinds)))]
     pair = draw_pair(rng, kind, part)
     full = [scene for scene in pair if scene.things or rng.uniform() < 0.1]
     return full[int(rng.integers(len(full)))]
 
 
 def permanence(draw: Draw) -> Pair:
-    """A ball passes behind a screen, or there is none."""
-    scene = _passage(draw, BALL, draw.between(4.5, 6.5))
+    """An object passes behind a screen, or there is none."""
+    scene = _passage(draw, draw.shape(), draw.between(4.5, 6.5))
     return scene, replace(scene, things=())
 
 
@@ -81,13 +86,15 @@ def continuity(draw: Draw) -> Pair:
     screen, thing = scene.screens[0], scene.things[0]
     half, away = draw.between(7.2, 7.8), draw.between(11.6, 12.2)
     screens = tuple(replace(screen, left=32 + s * away - half, right=32 + s * away + half) for s in (-1, 1))
-    scene = replace(scene, screens=screens, things=(replace(thing, x=thing.radius + 1.2),))
+    start = thing.radius + 1.2
+    y = thing.y + (start - thing.x) * thing.vy / thing.vx
+    scene = replace(scene, screens=screens, things=(replace(thing, x=start, y=y),))
     return scene, replace(scene, things=())
 
 
 def colour(draw: Draw) -> Pair:
     """The same passage in two colours."""
-    scene = _passage(draw, BALL, draw.between(4.5, 6.5))
+    scene = _passage(draw, draw.shape(), draw.between(4.5, 6.5))
     thing = scene.things[0]
     while True:
         _, _, colours = draw_colours(draw.rng, 1, draw.hue, (scene.sky, scene.ground))
@@ -103,8 +110,8 @@ def shape(draw: Draw) -> Pair:
 
 
 def inertia(draw: Draw) -> Pair:
-    """Without weight, a ball passes behind a screen on its way up, or on its way down."""
-    scene = _passage(draw, BALL, draw.between(4.5, 5.5), on_floor=False)
+    """Without weight, an object passes behind a screen on its way up, or on its way down."""
+    scene = _passage(draw, draw.shape(), draw.between(4.5, 5.5), on_floor=False)
     thing, screen = scene.things[0], scene.screens[0]
     y, slope = draw.between(27, 33), draw.between(0.3, 0.55)
     screen = replace(screen, top=y - draw.between(13, 17))
@@ -213,25 +220,31 @@ def _passage(
     width: float | None = None,
     high: float | None = None,
 ) -> Scene:
-    """One object that crosses from the left behind a screen: gliding on the floor, or level in the air without weight.
+    """One object that crosses from the left behind a screen: gliding on the floor, or straight through the air, weightless.
 
     Given `width` and `high`, the screen is as wide, rises from the floor to that height or some more, and what it will
     hide is seen before.
     """
-    on_floor = draw.flip() if on_floor is None else on_floor
+    if on_floor is None:
+        on_floor = shape == BALL and draw.flip()  # a ball alone touches the floor at its radius
     floor = draw.between(54, 58)
     sky, ground, (own, other) = draw_colours(draw.rng, 2, draw.hue)
-    y = floor - radius if on_floor else draw.between(20, 36)
+    y, slope = floor - radius, 0.0
+    if not on_floor:
+        y, slope = draw.between(22, 34), draw.between(0.05, 0.4) * (1 if draw.flip() else -1)
     width = 2 * _half_width(shape, radius) + draw.between(8, 13) if width is None else width
-    top = y - radius - draw.between(6, 11) if high is None else floor - high - draw.between(0, 4)
+    speed = draw.between(20, 25)
+    top = y - radius - 16 * abs(slope) - draw.between(5, 9) if high is None else floor - high - draw.between(0, 4)
     rises = None if high is None and draw.flip() else RISES
     centre = draw.between(30.5, 33.5) if high is None else 32.0
     bottom = floor + 2  # the pixels that the floor's line runs through are covered, too
     screen = Screen(
-        left=centre - width / 2, right=centre + width / 2, top=top, bottom=bottom, colour=other, rises=rises
+        left=centre - width / 2, right=centre + width / 2, top=max(2.0, top), bottom=bottom, colour=other, rises=rises
     )
     start = _half_width(shape, radius) + draw.between(1.3, 2.3)
-    thing = Thing(shape=shape, radius=radius, colour=own, x=start, y=y, vx=draw.between(20, 25), vy=0.0)
+    thing = Thing(
+        shape=shape, radius=radius, colour=own, x=start, y=y - slope * (32 - start), vx=speed, vy=slope * speed
+    )
     return Scene(
         scenario="staged",
         things=(thing,),

@@ -1,0 +1,124 @@
+"""The exam in intuitive physics: who sits it, what is asked, and the figures that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from foretell.errors import ConfigError
+from foretell.evals.alarms import false_alarms, visible_violations
+from foretell.evals.intervals import Figure
+from foretell.evals.intuitive_physics import Verdicts, examine
+from foretell.evals.judges import Judge
+from foretell.log import progress
+from foretell.surprise.calibrate import Calibration, calibrate
+from foretell.surprise.panel import MODEL, Panel
+from foretell.worlds.physics import Physics
+from foretell.worlds.record import episode_seed
+from foretell.worlds.stage import PROPERTIES, Part
+
+HORIZONS = (1, 2, 4, 8)
+"""Steps before, from which a step is foretold. Fixed once, on the development part; docs/physics.md has the table."""
+SEEDS = {"normal": 71_001, "calibration": 72_001, "quadruplets": 73_001, "possible": 74_001, "violations": 75_001}
+"""Of all that the exam draws; recordings to train on have others, and another part of every range."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamConfig:
+    """How much is asked."""
+
+    part: Part = "test"
+    """Ranges of the scenes: test, or development while a model is being made."""
+    quadruplets: int = 200
+    """Matched quadruplets of each property."""
+    normal: int = 128
+    """Possible clips of the training part on which errors are whitened."""
+    calibration: int = 300
+    """Possible clips of the development part that set each judge's alarm line."""
+    possible: int = 2000
+    """Fresh possible clips on which false alarms are counted."""
+    violations: int = 100
+    """Clips of each visible violation."""
+    oracle_clips: int = 3000
+    """Possible clips that the state oracle learns from."""
+    oracle_steps: int = 1500
+    """Its training steps."""
+    alpha: float = 0.05
+    """The false-alarm rate promised."""
+    frames: int = 24
+    """Frames of a clip, 10 a second."""
+
+    def __post_init__(self) -> None:
+        for name in ("quadruplets", "normal", "possible", "violations"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"exam {name}: got {getattr(self, name)}, expected 1 or more")
+
+    def world(self, part: Part, size: int) -> Physics:
+        """Staged scenes of a part."""
+        return Physics(scenario="staged", part=part, size=size, frames=self.frames)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """Every setting that could change a number."""
+        return {**asdict(self), "horizons": HORIZONS, "seeds": SEEDS}
+
+
+Figures = dict[str, dict[str, Figure]]
+"""judge -> name of the figure -> figure."""
+
+
+def sit(judges: Mapping[str, Judge], config: ExamConfig, size: int) -> tuple[Figures, dict[str, dict[str, Verdicts]]]:
+    """All judges before all quadruplets: figures of each judge, and the verdicts, property by property.
+
+    Every judge has its own alarm line, from the largest surprise of the same possible clips.
+    """
+    calibrations = {name: line(judge, config, size) for name, judge in judges.items()}
+    figures: Figures = {name: {} for name in judges}
+    verdicts: dict[str, dict[str, Verdicts]] = {}
+    world = config.world(config.part, size)
+    with progress(len(PROPERTIES) * config.quadruplets, "quadruplets", "quadruplet") as bar:
+        for kind in PROPERTIES:
+            verdicts[kind] = examine(judges, world, kind, config.quadruplets, SEEDS["quadruplets"])
+            for name, verdict in verdicts[kind].items():
+                found = verdict.figures(calibrations[name], config.alpha)
+                figures[name] |= {f"{kind}/{figure}": value for figure, value in found.items()}
+            bar.update(config.quadruplets)
+    return figures, verdicts
+
+
+def line(judge: Judge, config: ExamConfig, size: int) -> Calibration:
+    """The largest surprise of possible clips that are neither trained on nor asked."""
+    clips = possible_clips(config.world("development", size), config.calibration, SEEDS["calibration"])
+    surprise = judge.surprise(judge.look(clips)).numpy()
+    return calibrate({clip.name: of_clip for clip, of_clip in zip(clips, surprise, strict=True)}, fps=clips[0].fps)
+
+
+def possible_clips(world: Physics, count: int, seed: int) -> Sequence[Any]:
+    """The first `count` episodes of a seed."""
+    return [world.episode(episode_seed(seed, i)) for i in range(count)]
+
+
+def watchfulness(panel: Panel, config: ExamConfig, size: int) -> dict[str, Figure]:
+    """Single clips, each alone, scored as `foretell watch` scores them, at the model's own calibration.
+
+    false_alarms, over all possible clips and of each kind; caught and delay (frames) of visible violations.
+    """
+    calibration = panel.calibrations.get(MODEL)
+    if calibration is None:
+        return {}
+    scorer, threshold = panel.scorers[MODEL], calibration.threshold(config.alpha)
+    world = config.world(config.part, size)
+    possible = false_alarms(scorer, threshold, world, config.possible, SEEDS["possible"])
+    wrong = visible_violations(scorer, threshold, world, config.violations, SEEDS["violations"])
+    slices = possible.by_kind()
+    found = {"false_alarms": possible.all(), "false_alarms/worst_slice": max(slices.values(), key=_value)}
+    found |= {f"false_alarms/{kind}": figure for kind, figure in slices.items()}
+    found |= {"visible/caught": wrong.all(), "visible/delay": wrong.delay()}
+    return found | {f"visible/{name}": figure for name, figure in wrong.by_kind().items()}
+
+
+def _value(figure: Figure) -> float:
+    return float(np.nan_to_num(figure["value"]))

@@ -1,0 +1,112 @@
+"""Quadruplets judged: who knows nothing is at chance to the last digit, who knows all is right, and ties are halves."""
+
+import numpy as np
+import pytest
+import torch
+
+from foretell.data.clip import View
+from foretell.evals.intuitive_physics import Verdicts, examine, example
+from foretell.evals.judges import Foresight, LatentCopy, LatentLine, PixelCopy, compose, from_step
+from foretell.evals.oracle import numbers, train_oracle
+from foretell.model.encoders import DenseConfig
+from foretell.model.predictors import RecurrentConfig
+from foretell.model.world_model import ModelConfig, WorldModel
+from foretell.surprise.calibrate import Calibration
+from foretell.worlds.physics import Physics
+from foretell.worlds.stage import PROPERTIES
+
+WORLD = Physics(scenario="staged", part="development", frames=24, size=32)
+
+
+@pytest.fixture(scope="module")
+def model() -> WorldModel:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        view=View(height=32, width=32, fps=10.0),
+        encoder=DenseConfig(latent_width=6, stem_channels=8, channels=12),
+        predictor=RecurrentConfig(hidden=10),
+    )
+    return WorldModel(config).eval()
+
+
+@pytest.mark.parametrize("kind", PROPERTIES)
+def test_who_compares_neighbouring_frames_is_exactly_at_chance(kind, model):
+    verdicts = examine({"pixels": PixelCopy(), "latents": LatentCopy(model)}, WORLD, kind, 6, 1)
+    for verdict in verdicts.values():
+        assert (verdict.relative == 0.5).all()
+
+
+def test_examining_in_portions_changes_nothing(model, monkeypatch):
+    whole = examine({"line": LatentLine(model)}, WORLD, "colour", 5, 2)["line"]
+    monkeypatch.setattr("foretell.evals.intuitive_physics.AT_ONCE", 2)
+    parts = examine({"line": LatentLine(model)}, WORLD, "colour", 5, 2)["line"]
+    np.testing.assert_allclose(whole.surprise, parts.surprise, rtol=1e-5)
+    assert (whole.shows == parts.shows).all()
+    assert whole.shows[0] == example(WORLD, "colour", 2).shows
+
+
+def test_verdicts_by_hand():
+    surprise = np.ones((4, 3, 6))
+    surprise[:, :, 0] = np.nan
+    surprise[2, 0, 4] = 3.0  # the first: impossible ones surprise more
+    surprise[0, 1, 2] = 2.0  # the second: a possible one does
+    verdicts = Verdicts(surprise=surprise, shows=np.array([3, 3, 2]))
+    assert verdicts.relative.tolist() == [1.0, 0.0, 0.5]
+    assert verdicts.largest[:, 0].tolist() == [1.0, 1.0, 3.0, 1.0]
+    assert verdicts.delays.reshape(2, 3)[0].tolist() == [1, 0, 0]
+    figures = verdicts.figures(Calibration(scores=np.linspace(0, 2.5, 99), unit="clip", unit_seconds=2.4), 0.05)
+    assert figures["relative"]["value"] == pytest.approx(0.5)
+    assert figures["caught"]["value"] == pytest.approx(1 / 6)
+    assert figures["accuracy"]["value"] == pytest.approx((6 + 1) / 12)
+
+
+def test_compose_takes_from_the_other_clip_after_the_swap():
+    first, second = torch.zeros(2, 4, 3), torch.ones(2, 4, 3)
+    order = np.array([[0, 0, 1, 1], [0, 1, 0, 0]])
+    four = compose(first, second, order)[..., 0]
+    assert four[2].tolist() == [[0, 0, 1, 1], [0, 1, 0, 0]]
+    assert four[3].tolist() == [[1, 1, 0, 0], [1, 0, 1, 1]]
+
+
+def test_foresight_of_one_step_is_the_whitened_error(model):
+    clips = [WORLD.episode(seed) for seed in range(6)]
+    judge = Foresight(model, clips, [1])
+    seen = judge.look(clips[:2])
+    with torch.inference_mode():
+        error = seen[:, 1:] - model.predict(seen).next[:, :-1].float()
+        by_hand = torch.einsum("btpi,ij,btpj->btp", error, judge.precisions[0], error).mean(2)
+    found = judge.surprise(seen)
+    assert torch.isnan(found[:, 0]).all()
+    torch.testing.assert_close(
+        found[:, 1:].float(), by_hand, rtol=2e-2, atol=1e-3
+    )  # the processor's bf16 may be off or on
+    assert judge.surprise(judge.look(clips))[:, 1:].mean() == pytest.approx(1.0, rel=0.2)
+
+
+def test_foresight_scores_what_all_horizons_speak_of(model):
+    clips = [WORLD.episode(seed) for seed in range(4)]
+    found = Foresight(model, clips, [1, 4]).surprise(Foresight(model, clips, [1, 4]).look(clips))
+    assert torch.isnan(found[:, :4]).all()
+    assert torch.isfinite(found[:, 4:]).all()
+
+
+def test_from_step_leaves_the_first_unscored():
+    assert torch.isnan(from_step(2, torch.zeros(3, 4))).sum() == 6
+
+
+def test_the_oracle_learns_permanence_from_states():
+    world = Physics(scenario="staged", frames=24, size=16)
+    oracle = train_oracle([world.episode(seed) for seed in range(250)], steps=250)
+    tests = Physics(scenario="staged", part="test", frames=24, size=16)
+    verdict = examine({"oracle": oracle}, tests, "permanence", 20, 3)["oracle"]
+    assert verdict.relative.mean() >= 0.9
+
+
+def test_numbers_are_zero_while_hidden():
+    ball, none = example(WORLD, "permanence", 7).possible
+    told, hidden = numbers(ball), ball.states["covered"][:, 0]
+    assert not told[hidden].any()
+    assert told[~hidden, 0].all()
+    assert not numbers(none).any()
+    shapes = {numbers(example(WORLD, "shape", seed).possible[0])[0].round(3).tobytes() for seed in range(4)}
+    assert len(shapes) == 4

@@ -1,0 +1,61 @@
+"""`foretell evaluate physics` as a user runs it, at tiny size: every judge, every property, a result file and a page."""
+
+import json
+
+import pytest
+
+from foretell.cli import main
+from foretell.controls import CONTROLS
+from foretell.worlds.stage import PROPERTIES
+
+TINY = ["--quadruplets", "2", "--normal", "4", "--calibration", "20", "--possible", "6", "--violations", "1"]
+TINY += ["--oracle-clips", "30", "--oracle-steps", "5", "--control-steps", "2"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exam")
+    staged = ["--scenario", "staged", "--frames", "24", "--size", "32", "--episodes", "60"]
+    assert main(["record", "physics", "--out", str(folder / "videos"), *staged]) == 0
+    training = ["--steps", "20", "--batch", "2", "--window", "24", "--hold-out", "0.4", "--size", "32"]
+    assert main(["train", str(folder / "videos"), "--out", str(folder / "model"), *training]) == 0
+    return folder
+
+
+def test_an_exam_gives_every_figure_and_a_page(folder, capsys):
+    out = folder / "result.json"
+    assert main(["evaluate", "physics", str(folder / "model"), "--out", str(out), *TINY]) == 0
+    said = capsys.readouterr().out
+    result = json.loads(out.read_text())
+    for kind in PROPERTIES:
+        assert kind in said
+        for figure in ("relative", "auroc", "accuracy", "caught", "delay"):
+            assert set(result["metrics"][f"{kind}/{figure}"]) == {"value", "low", "high", "n"}
+        for name in ("pixel copy", "latent copy", "straight line", "state oracle", *CONTROLS):
+            assert 0 <= result["baselines"][f"{name}/{kind}/relative"]["value"] <= 1
+        assert result["baselines"][f"pixel copy/{kind}/relative"]["value"] == 0.5
+        assert result["baselines"][f"latent copy/{kind}/relative"]["value"] == 0.5
+    assert {"false_alarms", "false_alarms/worst_slice", "visible/caught", "visible/delay"} <= result["metrics"].keys()
+    assert result["protocol"]["part"] == "test"
+    assert result["protocol"]["horizons"]
+    page = out.with_suffix(".html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_controls_are_kept_and_an_exam_repeats_to_the_digit(folder):
+    results = []
+    for name in ("first", "second"):
+        out = folder / name / "result.json"
+        arguments = ["--out", str(out), "--controls", str(folder / "controls"), *TINY]
+        assert main(["evaluate", "physics", str(folder / "model"), *arguments]) == 0
+        results.append(json.loads(out.read_text()))
+    assert results[0]["metrics"] == results[1]["metrics"]
+    assert results[0]["baselines"] == results[1]["baselines"]
+    assert len(list((folder / "controls").glob("*/done"))) == len(CONTROLS)
+
+
+def test_faults_of_the_user_are_named(folder, capsys):
+    assert main(["evaluate", "physics", str(folder / "nothing")]) == 2
+    assert "nothing" in capsys.readouterr().err
+    assert main(["evaluate", "physics", str(folder / "model"), "--quadruplets", "0"]) == 2
+    assert "quadruplets" in capsys.readouterr().err
