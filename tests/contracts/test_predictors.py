@@ -167,3 +167,17 @@ def test_latents_of_another_grid_are_refused():
     model = build(recurrent, False)
     with pytest.raises(ShapeError, match="latents: expected axes"):
         model.predict(torch.zeros(BATCH, STEPS, 7, WIDTH))
+
+
+def test_a_recurrent_predictor_that_fell_silent_learns_again():
+    """Every rectifier pushed below zero, as a few steps at too high a rate do: gradients must still reach all weights."""
+    model = build(recurrent, False)
+    predictor = model.predictor
+    with torch.no_grad():
+        for layer in (predictor.look, predictor.speak[0]):
+            layer.bias -= 50
+    latents = latents_of(model)
+    (model.predict(latents).next - latents.roll(-1, 1)).pow(2).mean().backward()
+    for name, parameter in predictor.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
