@@ -113,3 +113,24 @@ def test_train_accepts_a_folder_of_videos_and_an_altered_model_is_refused(
     capsys.readouterr()
     assert main(["watch", f"{road}/direct", f"{road}/videos", "--out", f"{road}/x"]) == 2
     assert "model.safetensors: altered" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("objective", ["next_pixels", "masked"])
+def test_other_objectives_train_to_a_whole_folder(road: Path, objective: str) -> None:
+    tiny = ["--steps", "6", "--batch", "2", "--window", "12", "--check-every", "3", "--horizon", "3"]
+    out = road / objective
+    assert main(["train", f"{road}/store", "--out", str(out), "--objective", objective, *tiny]) == 0
+    facts = json.loads((out / "config.json").read_text())
+    assert facts["run"]["train"]["objective"]["class"] == {"next_pixels": "NextPixelsConfig"}.get(
+        objective, "MaskedConfig"
+    )
+    assert facts["run"]["train"]["objective"]["horizon"] == 3
+    assert {"objective.safetensors", "model.safetensors", "card.html"} <= facts["sha256"].keys() | {"card.html"}
+    assert "alarms" in json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert main(["watch", str(out), f"{road}/videos", "--out", f"{road}/w_{objective}", "--alpha", "0.2"]) == 0
+
+
+def test_a_flag_of_another_objective_is_refused(road: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["train", f"{road}/store", "--out", f"{road}/none", "--objective", "masked", "--steps", "6"]
+    assert main([*command, "--isotropy", "3", "--within-floor", "0.2"]) == 2
+    assert "objective masked: has no --isotropy, --within-floor" in capsys.readouterr().err

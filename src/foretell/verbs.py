@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from foretell.surprise.calibrate import Calibration
     from foretell.worlds.record import RecordSummary
 
-Scenario = Literal["mixed", "thrown", "bouncing", "rolling", "colliding"]
+Scenario = Literal["mixed", "thrown", "bouncing", "rolling", "colliding", "staged"]
 Violation = Literal["none", "cube", "vanish", "jump", "hang", "rise"]
 Fit = Literal["letterbox", "crop"]
 
@@ -30,10 +30,17 @@ def record(
     episodes: int = 600,
     seed: int = 1,
     scenario: Scenario = "mixed",
+    part: Literal["train", "development", "test"] = "train",
     shapes: Literal["varied", "ball"] = "varied",
     violation: Violation = "none",
+    gravity: tuple[float, ...] = (12.0,),
     frames: int = 32,
     size: int = 64,
+    texture: float = 0.02,
+    shadows: float = 0.0,
+    noise: float = 0.0,
+    jitter: float = 0.0,
+    renderer: Literal["flat", "solid"] = "flat",
     workers: int = 1,
 ) -> RecordSummary:
     """Record a simulated world: real H.264 .mp4 files and states.parquet, the table of the true states.
@@ -43,18 +50,39 @@ def record(
         out: Folder to write to; a recording that was cut short goes on.
         episodes: How many videos.
         seed: Every episode follows from (seed, its number).
-        scenario: What happens in it.
+        scenario: What happens in it; staged: behind screens, against walls, off ledges, under other weight.
+        part: Of staged scenes, which share of every range their parameters come from; no two parts overlap.
         shapes: Of the objects.
         violation: Something impossible that happens to a thrown object in flight.
+        gravity: One value, or several of which each video has one; 1/64 of the frame per second squared.
         frames: Frames of an episode, 10 a second.
         size: Pixels of a side.
+        texture: Greatest departure of the background's brightness, as a share of white, 0 to 0.2.
+        shadows: How dark the ground gets under objects, 0 to 0.6; each video draws from none to this, and so with the
+            next two.
+        noise: Deviation of every pixel from frame to frame, as a share of white, 0 to 0.1.
+        jitter: Deviation of the camera's place from frame to frame, in units of 1/64 of the frame, 0 to 2.
+        renderer: flat paints in 2-D; solid renders in 3-D with MuJoCo (the extra mujoco).
         workers: Processes side by side.
     """
     from foretell.worlds.physics import Physics
     from foretell.worlds.record import record as record_world
 
     assert world == "physics"
-    made = Physics(size=size, frames=frames, scenario=scenario, shapes=shapes, violation=violation)
+    made = Physics(
+        size=size,
+        frames=frames,
+        scenario=scenario,
+        part=part,
+        shapes=shapes,
+        violation=violation,
+        gravity=gravity,
+        texture=texture,
+        shadows=shadows,
+        noise=noise,
+        jitter=jitter,
+        renderer=renderer,
+    )
     return record_world(made, Path(out), episodes=episodes, seed=seed, workers=workers)
 
 
