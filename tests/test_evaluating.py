@@ -15,9 +15,9 @@ TINY += ["--oracle-clips", "30", "--oracle-steps", "5", "--control-steps", "2"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exam")
-    staged = ["--scenario", "staged", "--frames", "24", "--size", "32", "--episodes", "60"]
+    staged = ["--scenario", "staged", "--frames", "24", "--size", "48", "--episodes", "60"]
     assert main(["record", "physics", "--out", str(folder / "videos"), *staged]) == 0
-    training = ["--steps", "20", "--batch", "2", "--window", "24", "--hold-out", "0.4", "--size", "32"]
+    training = ["--steps", "20", "--batch", "2", "--window", "24", "--hold-out", "0.4", "--size", "48"]
     assert main(["train", str(folder / "videos"), "--out", str(folder / "model"), *training]) == 0
     return folder
 

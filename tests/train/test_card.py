@@ -1,6 +1,5 @@
 """The model card: true to the folder, whole whatever is missing, and its words agree with the alarms of collapse.py."""
 
-import dataclasses
 import json
 import math
 import re
@@ -18,7 +17,10 @@ from foretell.model.folder import config_to_json, read_config
 from foretell.model.predictors import CausalConfig, RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.objectives.collapse import alarms, monitors
+from foretell.objectives.masked import MaskedConfig
 from foretell.objectives.next_latent import NextLatent, NextLatentConfig
+from foretell.objectives.next_pixels import NextPixelsConfig
+from foretell.objectives.objective import build_objective
 from foretell.surprise.calibrate import Calibration
 from foretell.train.card import TERMS, count, duration, number, write_card
 from foretell.train.curves import HEIGHT, LEFT, POINTS, TOP, WIDTH, draw
@@ -241,7 +243,12 @@ def test_names_are_those_of_the_run():
     assert not given & TERMS.keys()
     for regularizer in ("sigreg", "vcreg"):
         assert NextLatent(NextLatentConfig(regularizer=regularizer)).weights.keys() <= TERMS.keys()
-    assert {*TERMS.values()} <= {field.name for field in dataclasses.fields(NextLatentConfig)}
+    settings = {"vcreg": "isotropy"}
+    for config in (NextLatentConfig(), NextPixelsConfig(), MaskedConfig()):
+        weights = build_objective(config, WorldModel(small)).weights
+        assert {term: getattr(config, TERMS[term]) for term in weights} == weights
+        settings |= {term: TERMS[term] for term in weights}
+    assert settings == TERMS
 
 
 def test_loss_curve_has_its_terms(tmp_path):

@@ -20,7 +20,7 @@ from foretell.model import tensors
 from foretell.model.encoders import DenseConfig
 from foretell.model.predictors import RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel
-from foretell.objectives.next_latent import NextLatentConfig
+from foretell.objectives.next_latent import NextLatent, NextLatentConfig
 from foretell.train.loop import PROBE_STEPS, TrainConfig, settle_steps, step_generator, train_loop, weighted_sum
 
 view = View(height=16, width=24)
@@ -51,13 +51,17 @@ def nothing(model: WorldModel, step: int) -> dict[str, float]:
     return {"looked_at": step}
 
 
+def train(model: WorldModel, batches, config: TrainConfig, folder: Path) -> int:
+    return train_loop(model, NextLatent(config.objective), batches, config, folder, nothing)
+
+
 def weights(model: WorldModel) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
 def test_each_step_has_its_line(tmp_path):
     model = model_of()
-    assert train_loop(model, batches, config(), tmp_path, nothing) == 7
+    assert train(model, batches, config(), tmp_path) == 7
     lines = read_metrics(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(1, 8))
     assert lines[0].keys() == {
@@ -72,7 +76,7 @@ def test_each_step_has_its_line(tmp_path):
 
 def test_training_lowers_the_loss(tmp_path):
     """On one batch that is shown again and again."""
-    train_loop(model_of(), lambda step: batches(0), config(steps=120), tmp_path, nothing)
+    train(model_of(), lambda step: batches(0), config(steps=120), tmp_path)
     lines = read_metrics(tmp_path / "metrics.jsonl")
     assert lines[-1]["loss"] < 0.6 * lines[0]["loss"]
 
@@ -93,7 +97,7 @@ def test_a_loss_or_gradient_that_is_not_finite_stops_before_the_optimizer(where,
         return batches(step)
 
     with pytest.raises(ForetellError, match=r"step 5: loss .* and gradient .* must be finite \(next .*\); weights are"):
-        train_loop(model, broken, config(), tmp_path, nothing)
+        train(model, broken, config(), tmp_path)
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(model).items())
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 4
 
@@ -114,19 +118,19 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(tmp_path, monk
     with pytest.raises(
         DataError, match=r"checkpoint\.safetensors: cannot write .*No space left on device\): make room"
     ):
-        train_loop(model_of(), until_full, config(), tmp_path, nothing)
+        train(model_of(), until_full, config(), tmp_path)
     assert [checkpoint.read_bytes()] == before
     monkeypatch.undo()
-    assert train_loop(model_of(), batches, config(), tmp_path, nothing) == 7
+    assert train(model_of(), batches, config(), tmp_path) == 7
     assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == list(range(1, 8))
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
-    train_loop(model_of(), batches, config(), tmp_path, nothing)
+    train(model_of(), batches, config(), tmp_path)
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors: missing or damaged"):
-        train_loop(model_of(), batches, config(), tmp_path, nothing)
+        train(model_of(), batches, config(), tmp_path)
 
 
 def test_a_step_draws_the_same_whenever_it_is_made():
@@ -144,9 +148,9 @@ def test_minutes_become_steps():
 
 
 def test_a_run_by_the_clock_settles_its_steps_and_keeps_them(tmp_path):
-    train_loop(model_of(), batches, config(steps=None, minutes=1e-6), tmp_path, nothing)
+    train(model_of(), batches, config(steps=None, minutes=1e-6), tmp_path)
     assert read_metrics(tmp_path / "metrics.jsonl")[-1]["step"] == PROBE_STEPS
-    assert train_loop(model_of(), batches, config(steps=None, minutes=5.0), tmp_path, nothing) == PROBE_STEPS
+    assert train(model_of(), batches, config(steps=None, minutes=5.0), tmp_path) == PROBE_STEPS
 
 
 def test_terms_that_are_not_weighed_are_our_fault():
@@ -173,7 +177,7 @@ def one_rank(rank: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     parallel.start()
     model = model_of()
-    steps = train_loop(model, batches, config(steps=None, minutes=1e-6), folder, nothing)
+    steps = train(model, batches, config(steps=None, minutes=1e-6), folder)
     torch.save((steps, weights(model)), folder / f"{rank}.pt")
     parallel.stop()
 

@@ -65,13 +65,13 @@ LOOKS = {  # step: rank, error over copy; and the step whose weights are to be k
 def chooser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Chooser]:
     """A chooser of the run in tmp_path; what it sees is given by LOOKS."""
 
-    def monitors(model: Network, frames: torch.Tensor) -> dict[str, float]:
+    def monitors(model: Network, frames: torch.Tensor, decode: None) -> dict[str, float]:
         rank, error, _ = LOOKS[int(model.weight.item())]
         return {"rank": rank, "error_over_copy_1": 1 - error, "error_over_copy_4": error}
 
     monkeypatch.setattr(module, "monitors", monitors)
     monkeypatch.setattr(module, "alarms", lambda values, width, best: [f"best rank {best}"])
-    return lambda: Chooser(tmp_path, torch.zeros(1), TrainConfig(steps=9))
+    return lambda: Chooser(tmp_path, torch.zeros(1), TrainConfig(steps=9), Network(1, 1))
 
 
 def write_diary(folder: Path, looks: int, falling: bool = True) -> None:
@@ -87,12 +87,14 @@ def write_diary(folder: Path, looks: int, falling: bool = True) -> None:
 def test_lowest_error_is_chosen_among_looks_of_good_rank(chooser: Callable[[], Chooser]) -> None:
     choose, network = chooser(), Network(1, 1)
     for step, (_, _, kept) in LOOKS.items():
+        choose.objective.at(10 * step)
         seen = choose(network.at(step), step)
         assert seen["alarms"] == f"best rank {max(rank for at, (rank, _, _) in LOOKS.items() if at <= step)}"
         assert choose.restore(Network(1, 1).at(0))["step"] == kept
         other = Network(1, 1)
         choose.restore(other)
         assert other.weight.item() == kept
+        assert choose.objective.weight.item() == 10 * kept
         assert not other.training
 
 

@@ -20,7 +20,7 @@ from foretell.model import encoders
 from foretell.model.encoders import DenseConfig
 from foretell.model.predictors import RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel
-from foretell.objectives.next_latent import NextLatentConfig
+from foretell.objectives.next_latent import NextLatent, NextLatentConfig
 from foretell.train.loop import TrainConfig, train_loop
 from foretell.train.optim import OptimConfig
 from foretell.train.run import Chooser, as_batch
@@ -57,7 +57,9 @@ def train(clips: np.ndarray, folder: Path, *, seed: int = 0, peak: float = 2e-3,
         return as_batch([clips[i, at : at + WINDOW] for i, at in zip(chosen, starts, strict=True)])
 
     torch.set_num_threads(1)
-    train_loop(model, batches, config, folder, Chooser(folder, as_batch(list(clips[:HELD_OUT])), config))
+    learned = NextLatent(config.objective)
+    chooser = Chooser(folder, as_batch(list(clips[:HELD_OUT])), config, learned)
+    train_loop(model, learned, batches, config, folder, chooser)
     return read_metrics(folder / "metrics.jsonl")[-1]
 
 

@@ -1,0 +1,80 @@
+"""Intuitive physics, several seeds: train on possible scenes alone, sit the exam, put the seeds together.
+
+    python bench/intuition.py --work WORK [--seeds 0 1 2] [--steps 3000] [--control-steps 300]
+
+Each seed's own result and page lie in WORK/exam<seed>; figures here are median, lowest and highest over seeds. A model or
+an exam that WORK already holds is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from result import write_result
+
+import foretell
+from foretell.evals.exam import ExamConfig
+from foretell.objectives.next_latent import NextLatentConfig
+from foretell.worlds.physics import Physics
+from foretell.worlds.record import record
+
+WORLD = Physics(scenario="staged", frames=24)
+RECORD_SEED, EPISODES, HOLD_OUT = 1, 12_000, 0.1
+OBJECTIVE = NextLatentConfig(horizon=8, starts=2)
+
+
+def main() -> None:
+    """Record, train and examine each seed, write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--control-steps", type=int, default=300)
+    parser.add_argument("--part", choices=["test", "development"], default="test")
+    parser.add_argument("--quadruplets", type=int, default=200)
+    arguments = parser.parse_args()
+    results = []
+    for seed in arguments.seeds:
+        model = arguments.work / f"m{seed}"
+        if not (model / "calibration.json").exists():
+            train(arguments.work, model, seed, arguments.steps)
+        out = arguments.work / f"exam{seed}" / f"{arguments.part}.json"
+        if not out.exists():
+            exam = ExamConfig(part=arguments.part, quadruplets=arguments.quadruplets)
+            controls = arguments.work / "controls"
+            print(
+                foretell.evaluate(
+                    "physics", model, out, controls=controls, control_steps=arguments.control_steps, exam=exam
+                )
+            )
+        results.append(json.loads(out.read_text(encoding="utf-8")))
+    over_seeds = [
+        {name: [result[part][name]["value"] for result in results] for name in results[0][part]}
+        for part in ("metrics", "baselines")
+    ]
+    write_result(
+        Path("bench/results/intuition.json"),
+        protocol={
+            "train": {"world": repr(WORLD), "seed": RECORD_SEED, "episodes": EPISODES, "hold_out": HOLD_OUT},
+            "steps": arguments.steps,
+            "objective": repr(OBJECTIVE),
+            "exam": {k: v for k, v in results[0]["protocol"].items() if k != "model"},
+        },
+        seeds=arguments.seeds,
+        metrics=over_seeds[0],
+        baselines=over_seeds[1],
+    )
+
+
+def train(work: Path, model: Path, seed: int, steps: int) -> None:
+    """One seed's model."""
+    record(WORLD, work / "videos", episodes=EPISODES, seed=RECORD_SEED, workers=2)
+    foretell.ingest(work / "videos", work / "store")
+    config = foretell.TrainConfig(steps=steps, seed=seed, check_every=500, save_every=200, objective=OBJECTIVE)
+    foretell.train_model(str(work / "store"), model, hold_out=HOLD_OUT, config=config)
+
+
+if __name__ == "__main__":
+    main()
