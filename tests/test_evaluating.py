@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from foretell.cli import main
 from foretell.controls import CONTROLS
+from foretell.serve.pictures import write_png
 from foretell.worlds.stage import PROPERTIES
 
 TINY = ["--quadruplets", "2", "--normal", "4", "--calibration", "20", "--possible", "6", "--violations", "1"]
@@ -59,3 +61,28 @@ def test_faults_of_the_user_are_named(folder, capsys):
     assert "nothing" in capsys.readouterr().err
     assert main(["evaluate", "physics", str(folder / "model"), "--quadruplets", "0"]) == 2
     assert "quadruplets" in capsys.readouterr().err
+
+
+def test_a_public_layout_gets_figures_and_hidden_labels_a_submission(folder, capsys):
+    for block, label in (("dev", True), ("test", False)):
+        for scene in ("01", "02"):
+            for clip, possible in zip("1234", (True, True, False, False), strict=True):
+                pictures = folder / block / "O1" / scene / clip / "scene"
+                pictures.mkdir(parents=True)
+                level = np.random.default_rng(int(clip)).integers(256, size=(16, 24, 24, 3), dtype=np.uint8)
+                for number, picture in enumerate(level, start=1):
+                    write_png(pictures / f"scene_{number:03}.png", picture)
+                if label:
+                    status = {"header": {"block_name": "O1", "is_possible": possible}}
+                    (pictures.parent / "status.json").write_text(json.dumps(status))
+    out = folder / "public.json"
+    arguments = ["evaluate", "physics", str(folder / "model"), "--layout", "intphys"]
+    assert main([*arguments, "--out", str(out), "--data", str(folder / "dev")]) == 0
+    result = json.loads(out.read_text())
+    assert result["metrics"]["permanence/relative"]["n"] == 2
+    assert "motion/all/auroc" in result["baselines"]
+    assert main([*arguments, "--out", str(out), "--data", str(folder / "test")]) == 0
+    assert out.with_suffix(".zip").exists()
+    capsys.readouterr()
+    assert main(arguments) == 2
+    assert "expected both or none" in capsys.readouterr().err

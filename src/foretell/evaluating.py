@@ -12,9 +12,13 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from foretell import log
 from foretell.controls import control_judges, control_tasks
+from foretell.errors import ConfigError
 from foretell.evals.exam import HORIZONS, SEEDS, ExamConfig, Figures, possible_clips, sit, watchfulness
+from foretell.evals.intphys import write_intphys_submission
 from foretell.evals.judges import Foresight, Judge, LatentCopy, LatentLine, PixelCopy
+from foretell.evals.layouts import incomplete_groups, read_layout
 from foretell.evals.oracle import train_oracle
+from foretell.evals.public_sets import figures_of, plausibilities, surprises_of
 from foretell.model.folder import load_model, read_config
 from foretell.serve.exam_page import write_exam_page
 from foretell.surprise.panel import MODEL, load_panel
@@ -54,16 +58,20 @@ def evaluate(
     model: Positional[Path],
     out: Path = Path("result.json"),
     *,
+    data: Path | None = None,
+    layout: Literal["intphys", "grasp", "inflevel"] | None = None,
     controls: Path | None = None,
     control_steps: int = 300,
     exam: OmitArgPrefixes[ExamConfig],
-) -> ExamSummary:
+) -> ExamSummary | PublicSummary:
     """Examine a model in intuitive physics: nine properties, matched quadruplets, every baseline; a table and a page.
 
     Args:
         what: Which exam.
         model: The model folder, trained on `foretell record physics --scenario staged --frames 24`.
         out: The result file to write; a page of the same name, .html, lies beside it.
+        data: Instead of simulated scenes, the folder of a public benchmark, on your disk.
+        layout: Which benchmark it is; for IntPhys' test set its submission file is written beside `out`, too.
         controls: Folder that keeps the trained controls between exams; beside `out` unless given.
         control_steps: Training steps of each control.
         exam: How much is asked.
@@ -71,7 +79,16 @@ def evaluate(
     assert what == "physics"
     one_thread()
     out = Path(out)
-    world_model, panel = load_model(Path(model)), load_panel(Path(model))
+    if (data is None) != (layout is None):
+        raise ConfigError(f"evaluate physics: got data {data} and layout {layout}, expected both or none")
+    if data is not None and layout is not None:
+        return evaluate_public(Path(model), out, Path(data), layout)
+    return evaluate_simulated(Path(model), out, Path(controls or out.parent / "controls"), control_steps, exam)
+
+
+def evaluate_simulated(model: Path, out: Path, controls: Path, control_steps: int, exam: ExamConfig) -> ExamSummary:
+    """The exam on staged scenes."""
+    world_model, panel = load_model(model), load_panel(model)
     size = world_model.config.view.height
     training = exam.world("train", size)
     normal = possible_clips(training, exam.normal, SEEDS["normal"])
@@ -81,7 +98,7 @@ def evaluate(
         "pixel copy": PixelCopy(),
         "latent copy": LatentCopy(world_model),
         "straight line": LatentLine(world_model),
-        **control_judges(tasks, Path(controls or out.parent / "controls"), normal, HORIZONS),
+        **control_judges(tasks, controls, normal, HORIZONS),
         ORACLE: train_oracle(
             possible_clips(exam.world("train", 16), exam.oracle_clips, SEEDS["normal"]), steps=exam.oracle_steps
         ),
@@ -94,9 +111,9 @@ def evaluate(
         protocol={
             **exam.protocol,
             "control_steps": control_steps,
-            "model": read_config(Path(model))["sha256"],
+            "model": read_config(model)["sha256"],
         },
-        seeds=[read_config(Path(model))["run"]["train"]["seed"]],
+        seeds=[read_config(model)["run"]["train"]["seed"]],
         metrics=figures[MODEL] | alarms,
         baselines={
             f"{name}/{k}": v for name, of_judge in figures.items() if name != MODEL for k, v in of_judge.items()
@@ -107,3 +124,50 @@ def evaluate(
         page, json.loads(out.read_text(encoding="utf-8")), verdicts, exam.world(exam.part, size), SEEDS["quadruplets"]
     )
     return ExamSummary(out, page, figures, alarms)
+
+
+class PublicSummary:
+    """What `evaluate physics --data` found, as the command line prints it."""
+
+    def __init__(self, out: Path, figures: Figures, left_out: list[str], submission: Path | None) -> None:
+        self.out, self.figures, self.left_out, self.submission = out, figures, left_out, submission
+
+    def __str__(self) -> str:
+        """A line for each figure of each scorer."""
+        rows = [
+            f"{scorer:<18} {name:<24} {figure['value']:.3f}  [{figure['low']:.3f}, {figure['high']:.3f}]  n {figure['n']}"
+            for scorer, of_scorer in self.figures.items()
+            for name, figure in of_scorer.items()
+        ]
+        if self.left_out:
+            rows.append(
+                f"left out, without a partner or a label: {len(self.left_out)} groups, {', '.join(self.left_out[:5])}"
+            )
+        return "\n".join([*rows, str(self.out), *([str(self.submission)] if self.submission else [])])
+
+
+def evaluate_public(
+    model: Path, out: Path, data: Path, layout: Literal["intphys", "grasp", "inflevel"]
+) -> PublicSummary:
+    """A public benchmark, each clip scored as `foretell watch` scores it; nothing is chosen on its labels."""
+    panel, clips = load_panel(model), read_layout(data, layout)
+    surprises = surprises_of(panel, clips)
+    figures = {name: figures_of(of_scorer, clips) for name, of_scorer in surprises.items()}
+    submission = None
+    if layout == "intphys" and all(clip.possible is None for clip in clips):
+        submission = out.with_suffix(".zip")
+        write_intphys_submission(submission, plausibilities(surprises[MODEL]))
+    log.write_result(
+        out,
+        command=shlex.join(["foretell", *sys.argv[1:]]),
+        protocol={
+            "layout": layout,
+            "clips": len(clips),
+            "view": repr(panel.view),
+            "model": read_config(model)["sha256"],
+        },
+        seeds=[read_config(model)["run"]["train"]["seed"]],
+        metrics=figures[MODEL],
+        baselines={f"{name}/{k}": v for name, found in figures.items() if name != MODEL for k, v in found.items()},
+    )
+    return PublicSummary(out, figures, incomplete_groups(clips), submission)
