@@ -108,6 +108,7 @@ class Foresight(Latents):
             found.append(from_step(first, torch.stack(errors).mean(0)))
         return torch.cat(found)
 
+    @torch.inference_mode()
     def _residuals(self, latents: Tensor) -> list[Tensor]:
         """latents (B, T, P, D) -> for each horizon h what was not foreseen, (B, T - h, P, D) for the steps from h on."""
         steps, farthest = latents.shape[1], max(self.horizons)
