@@ -30,6 +30,7 @@ from foretell.data.ingest import ingest
 from foretell.data.split import split_stretches
 from foretell.data.store import Store
 from foretell.model.world_model import ModelConfig, WorldModel
+from foretell.objectives.next_latent import NextLatent
 from foretell.train.loop import TrainConfig, train_loop
 from foretell.train.run import window_batches
 from foretell.worlds.physics import Physics
@@ -66,7 +67,7 @@ def one_run(model: ModelConfig, store: Store, steps: int, folder: Path) -> tuple
     split = split_stretches(store.lengths, fps=store.view.fps, calibration=0.2, development=0.1, seed=config.seed)
     clock = Clock(window_batches(store, split, config))
     torch.manual_seed(config.seed)
-    train_loop(WorldModel(model), clock, config, folder, lambda model, step: {})
+    train_loop(WorldModel(model), NextLatent(config.objective), clock, config, folder, lambda model, step: {})
     return clock.rate_and_share(config.batch * config.window)
 
 

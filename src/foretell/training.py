@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import AvoidSubcommands, OmitArgPrefixes, Positional
 
 from foretell import presets
 from foretell.data.store import Store
+from foretell.errors import ConfigError
+from foretell.objectives.masked import MaskedConfig
+from foretell.objectives.next_latent import NextLatentConfig
+from foretell.objectives.next_pixels import NextPixelsConfig
+from foretell.objectives.objective import ObjectiveConfig
 from foretell.surprise.score import SurpriseConfig
 from foretell.train.loop import TrainConfig
 from foretell.train.run import RunConfig, run_training
 from foretell.verbs import Fit, ingest, is_store
 
 Preset = Literal["dense", "pooled", "vit"]
+Kind = Literal["next_latent", "next_pixels", "masked"]
 
 
 def train(
@@ -22,12 +29,14 @@ def train(
     out: Path,
     *,
     preset: Preset = "dense",
+    objective: Kind = "next_latent",
     hold_out: float = 0.2,
     size: str = "64",
     fps: float | None = None,
     fit: Fit = "letterbox",
     smooth: int = 1,
-    config: OmitArgPrefixes[TrainConfig],
+    start_from: Path | None = None,
+    config: OmitArgPrefixes[AvoidSubcommands[TrainConfig]],
 ) -> Path:
     """Train a world model on a clip store, or on a folder of videos (ingested into OUT/store first).
 
@@ -35,11 +44,14 @@ def train(
         source: A store, local or remote, or a folder of videos.
         out: The model folder to write; a run that was cut short goes on, equal to the bit.
         preset: dense for video; pooled for small worlds in full view; vit for a GPU.
+        objective: next_latent; or, to compare with it, next_pixels or masked, which have the flags --next, --rollout, --horizon
+            and --starts in common with it.
         hold_out: Share of the footage set aside to calibrate; never trained on.
         size: For a folder of videos: pixels, as 64 or as HEIGHTxWIDTH.
         fps: For a folder of videos: steps a second.
         fit: For a folder of videos: letterbox or crop.
         smooth: Steps over which surprise is averaged, an odd number: steadier alarms for crowded scenes, half of it late.
+        start_from: A model folder, of the same preset, whose weights training begins with; unless given, random ones.
         config: How long and how.
     """
     if is_store(source):
@@ -48,5 +60,25 @@ def train(
         print(ingest(Path(source), Path(out) / "store", size=size, fps=fps, fit=fit))
         store = Store.open(Path(out) / "store")
     model = {"dense": presets.dense, "pooled": presets.pooled, "vit": presets.vit}[preset]()
-    run = RunConfig(model=model, train=config, surprise=SurpriseConfig(smooth=smooth), hold_out=hold_out)
+    if objective != "next_latent":
+        config = dataclasses.replace(config, objective=of_kind(objective, config.objective))
+    run = RunConfig(
+        model=model,
+        train=config,
+        surprise=SurpriseConfig(smooth=smooth),
+        hold_out=hold_out,
+        start_from=None if start_from is None else str(start_from),
+    )
     return run_training(store, Path(out), run)
+
+
+def of_kind(kind: Kind, given: ObjectiveConfig) -> ObjectiveConfig:
+    """Settings of another objective, with those that were changed in the `given` ones. Raises ConfigError where it has none such."""
+    chosen = {"next_latent": NextLatentConfig, "next_pixels": NextPixelsConfig, "masked": MaskedConfig}[kind]
+    usual = type(given)()
+    changed = {k: v for k, v in vars(given).items() if v != getattr(usual, k)}
+    unknown = changed.keys() - {field.name for field in dataclasses.fields(chosen)}
+    if unknown:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(unknown))
+        raise ConfigError(f"objective {kind}: has no {flags}: leave that out")
+    return chosen(**changed)

@@ -13,7 +13,7 @@ import torch
 from foretell.data.clip import View
 from foretell.errors import CheckpointError
 from foretell.model.encoders import DenseConfig, PooledConfig
-from foretell.model.folder import config_to_json, read_config
+from foretell.model.folder import VERSION, config_to_json, read_config
 from foretell.model.predictors import CausalConfig, RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.objectives.collapse import alarms, monitors
@@ -71,7 +71,7 @@ def folder_of(path: Path, lines: list[dict], *, config: ModelConfig = small, cho
         "calibration": [{"name": HOSTILE, "start": 0, "length": 30}, {"name": "b.mp4", "start": 0, "length": 25}],
     }
     facts = {
-        "version": 1,
+        "version": VERSION,
         "sha256": {},
         "model": config_to_json(config),
         "foretell": "9.8.7",

@@ -23,9 +23,12 @@ from foretell.data.clip import View
 from foretell.data.split import Split, Stretch, split_stretches
 from foretell.data.store import ClipRecord, Statistics, Store
 from foretell.data.writers import write_video
-from foretell.errors import ConfigError, DataError
+from foretell.errors import CheckpointError, ConfigError, DataError
+from foretell.model.folder import load_model, save_model
+from foretell.model.world_model import WorldModel
 from foretell.train import run as module
 from foretell.train.loop import TrainConfig
+from foretell.train.optim import OptimConfig
 from foretell.train.run import (
     MONITOR_CLIPS,
     Chooser,
@@ -33,8 +36,10 @@ from foretell.train.run import (
     as_batch,
     development_windows,
     few_stretches,
+    run_training,
     same_run_or_stop,
     stretch_clips,
+    take_weights,
     window_batches,
 )
 
@@ -235,6 +240,39 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
             same_run_or_stop(tmp_path, other, footage)
 
 
+def noise_store(folder: Path) -> Store:
+    """A store of eight videos of drifting noise, in `folder`/store."""
+    for number in range(8):
+        noise = np.random.default_rng(number).normal(0, 10, (24, 4, 6, 3)).cumsum(0).repeat(8, 1).repeat(8, 2)
+        write_video(folder / "videos" / f"{number}.mp4", np.clip(128 + noise, 0, 255).astype(np.uint8), 10)
+    assert main(["ingest", f"{folder}/videos", "--out", f"{folder}/store", "--size", "16x24", "--workers", "1"]) == 0
+    return Store.open(folder / "store")
+
+
+def test_weights_of_a_folder_are_taken_before_the_first_step(tmp_path: Path) -> None:
+    """A rate near zero leaves them as they were; config.json names the folder."""
+    store, tiny = noise_store(tmp_path), dataclasses.replace(presets.dense(), view=View(height=16, width=24))
+    torch.manual_seed(77)
+    before = WorldModel(tiny)
+    save_model(tmp_path / "before", before, {})
+    optim = OptimConfig(peak=1e-12, weight_decay=0)
+    config = dataclasses.replace(config_of(steps=2, window=13, optim=optim), start_from=str(tmp_path / "before"))
+    after = load_model(run_training(store, tmp_path / "after", config))
+    for name, weights in before.named_parameters():
+        torch.testing.assert_close(after.get_parameter(name), weights, atol=1e-8, rtol=0)
+    facts = json.loads((tmp_path / "after" / "config.json").read_text(encoding="utf-8"))
+    assert facts["run"]["start_from"] == str(tmp_path / "before")
+
+
+def test_weights_that_do_not_fit_or_are_not_there_are_told(tmp_path: Path) -> None:
+    model = WorldModel(dataclasses.replace(presets.dense(), view=View(height=16, width=24)))
+    save_model(tmp_path / "pooled", WorldModel(presets.pooled()), {})
+    with pytest.raises(ConfigError, match=r"start from .*pooled: its weights do not fit"):
+        take_weights(model, str(tmp_path / "pooled"))
+    with pytest.raises(CheckpointError, match=r"config\.json: missing"):
+        take_weights(model, str(tmp_path / "none"))
+
+
 DIES_AT_STEP_7 = """
 import os, signal, sys
 from foretell.cli import main
@@ -251,12 +289,7 @@ main(sys.argv[1:])
 
 def test_a_killed_train_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     """SIGKILL after step 7, a checkpoint at 5, looks (and chosen weights) at 3 and 6; the same command resumes."""
-    for number in range(8):
-        noise = np.random.default_rng(number).normal(0, 10, (24, 4, 6, 3)).cumsum(0).repeat(8, 1).repeat(8, 2)
-        write_video(tmp_path / "videos" / f"{number}.mp4", np.clip(128 + noise, 0, 255).astype(np.uint8), 10)
-    assert (
-        main(["ingest", f"{tmp_path}/videos", "--out", f"{tmp_path}/store", "--size", "16x24", "--workers", "1"]) == 0
-    )
+    noise_store(tmp_path)
     short = [
         "--steps",
         "10",

@@ -50,7 +50,7 @@ class WorldModel(nn.Module):
     def encode(self, frames: Tensor) -> Tensor:
         """frames uint8 (B, T, 3, H, W) -> latents (B, T, P, D). Raises ShapeError."""
         check_axes(frames, f"B T 3 {self.config.view.height} {self.config.view.width}", "frames")
-        latents: Tensor = self.encoder(frames.float().sub_(128).mul_(1 / 64))  # exact in bf16, too
+        latents: Tensor = self.encoder(scaled(frames))
         return latents
 
     def predict(self, latents: Tensor) -> Foretold:
@@ -77,3 +77,8 @@ class WorldModel(nn.Module):
     def rollout(self, latents: Tensor, horizon: int) -> Tensor:
         """latents seen (B, T, P, D) -> the next `horizon` steps (B, horizon, P, D)."""
         return self.rollouts(self.predict(latents), [latents.shape[1] - 1], horizon)[:, 0]
+
+
+def scaled(frames: Tensor) -> Tensor:
+    """uint8 frames of any shape -> what encoders take, -2 to 2: exact in bf16, too, and mid-grey (128) is 0."""
+    return frames.float().sub_(128).mul_(1 / 64)

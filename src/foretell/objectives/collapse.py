@@ -7,6 +7,7 @@ clips do not.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -33,11 +34,12 @@ class Alarm(NamedTuple):
 
 
 @torch.no_grad()
-def monitors(model: WorldModel, frames: Tensor) -> dict[str, float]:
+def monitors(model: WorldModel, frames: Tensor, decode: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
     """Numbers to watch, for held-out frames uint8 (B, T, 3, H, W) with T of 4 or more. Pure: no state, fixed draws.
 
     error_over_copy_h, error_over_linear_h: squared error h steps ahead over that of repeating the last latent, and of
-    going on in a straight line. order: change in 1 step over change in many; near 1, time has no order. motion: mean
+    going on in a straight line; of latents, or, where the model was taught to foretell pixels, of the frames that `decode`
+    makes from them. order: change in 1 step over change in many; near 1, time has no order. motion: mean
     change of a pixel from step to step, in grey levels. std_*: deviation over all frames and tokens, of the least, middle
     and largest dimension. std_within: the same inside clips, where the picture moves. Of tokens drawn as the regulariser
     draws them: rank, rank_of_variance: effective rank, of D, by singular values and by their squares;
@@ -45,7 +47,8 @@ def monitors(model: WorldModel, frames: Tensor) -> dict[str, float]:
     """
     generator = torch.Generator().manual_seed(0)
     latents = torch.cat([model.encode(clip[None]) for clip in frames]).float()
-    values = _errors(model, latents)
+    truth = latents if decode is None else frames.float() / 255
+    values = _errors(model, latents, truth, decode or Tensor.float)
 
     motion = pixel_motion(frames, model.grid)
     moving, spread = drawn_tokens(latents, motion, TOKENS, generator)
@@ -63,17 +66,17 @@ def monitors(model: WorldModel, frames: Tensor) -> dict[str, float]:
     return values
 
 
-def _errors(model: WorldModel, latents: Tensor) -> dict[str, float]:
+def _errors(model: WorldModel, latents: Tensor, truth: Tensor, read: Callable[[Tensor], Tensor]) -> dict[str, float]:
     steps = latents.shape[1]
     horizons = [h for h in HORIZONS if h <= steps // 2]
     starts = torch.linspace(max(1, steps // 4), steps - 1 - horizons[-1], STARTS).long().unique().tolist()
-    said = model.rollouts(model.predict(latents), starts, horizons[-1]).float()
-    now = latents[:, starts]
-    speed = now - latents[:, [s - 1 for s in starts]]
+    said = model.rollouts(model.predict(latents), starts, horizons[-1])
+    now = truth[:, starts]
+    speed = now - truth[:, [s - 1 for s in starts]]
     values, change = {}, {}
     for h in horizons:
-        happened = latents[:, [s + h for s in starts]]
-        error = (said[:, :, h - 1] - happened).pow(2).mean().item()
+        happened = truth[:, [s + h for s in starts]]
+        error = (read(said[:, :, h - 1]) - happened).pow(2).mean().item()
         change[h] = (now - happened).pow(2).mean().item()
         straight = (now + h * speed - happened).pow(2).mean().item()
         values[f"error_over_copy_{h}"] = error / max(change[h], 1e-12)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from einops import rearrange, reduce
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from foretell.errors import ConfigError
@@ -41,15 +42,17 @@ class NextLatentConfig:
     """Deviation over a clip that a moving token should reach."""
 
     def __post_init__(self) -> None:
-        for name, least in (("horizon", 2), ("starts", 1), ("tokens", 2), ("directions", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"objective {name}: got {getattr(self, name)}, expected {least} or more")
+        check_least(self, horizon=2, starts=1, tokens=2, directions=1)
 
 
-class NextLatent:
-    """frames (B, T, 3, H, W) -> named loss terms. Drawn tokens, starts and directions are a function of (seed, step)."""
+class NextLatent(nn.Module):
+    """frames (B, T, 3, H, W) -> named loss terms. Drawn tokens, starts and directions are a function of (seed, step).
+
+    It owns no weights.
+    """
 
     def __init__(self, config: NextLatentConfig) -> None:
+        super().__init__()
         self.config = config
         self.weights = {"next": config.next, "rollout": config.rollout, "within": config.within}
         self.weights[config.regularizer] = config.isotropy
@@ -58,14 +61,7 @@ class NextLatent:
         """The terms whose weighted sum is the loss; their names are those of `weights`."""
         config = self.config
         latents = model.encode(frames)
-        foretold = model.predict(latents)
-        terms = {"next": mse_loss(foretold.next[:, :-1].float(), latents[:, 1:])}
-
-        last = latents.shape[1] - config.horizon
-        starts = torch.randperm(last, generator=generator)[: config.starts].sort().values.tolist()
-        said = model.rollouts(foretold, starts, config.horizon)[:, :, 1:]
-        happened = torch.stack([latents[:, s + 2 : s + 1 + config.horizon] for s in starts], 1)
-        terms["rollout"] = mse_loss(said.float(), happened)
+        terms = errors_ahead(model, latents, latents, Tensor.float, config.horizon, config.starts, generator)
 
         motion = pixel_motion(frames, model.grid)
         moving, spread = drawn_tokens(latents, motion, config.tokens, generator)
@@ -76,6 +72,38 @@ class NextLatent:
             terms["vcreg"] = (deviation + 0.04 * covariance) / 5
         terms["within"] = within_clip(moving, floor=config.within_floor)
         return terms
+
+    def after_step(self, model: WorldModel) -> None:
+        """Nothing follows the weights."""
+
+
+def check_least(config: object, **least: int) -> None:
+    """Raise ConfigError if a field of an objective's settings is less than it may be."""
+    for name, bound in least.items():
+        if getattr(config, name) < bound:
+            raise ConfigError(f"objective {name}: got {getattr(config, name)}, expected {bound} or more")
+
+
+def errors_ahead(
+    model: WorldModel,
+    latents: Tensor,
+    truth: Tensor,
+    read: Callable[[Tensor], Tensor],
+    horizon: int,
+    starts: int,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """The terms `next` and `rollout`: squared error of what `read` makes of foretold latents (B, T, P, D).
+
+    It is held against `truth` (B, T, ...): one step ahead everywhere, and 2 .. horizon steps ahead from a few drawn starts.
+    """
+    foretold = model.predict(latents)
+    terms = {"next": mse_loss(read(foretold.next[:, :-1]), truth[:, 1:])}
+    drawn = torch.randperm(latents.shape[1] - horizon, generator=generator)[:starts].sort().values.tolist()
+    said = model.rollouts(foretold, drawn, horizon)[:, :, 1:].flatten(1, 2)
+    happened = torch.cat([truth[:, s + 2 : s + 1 + horizon] for s in drawn], 1)
+    terms["rollout"] = mse_loss(read(said), happened)
+    return terms
 
 
 def pixel_motion(frames: Tensor, grid: tuple[int, int]) -> Tensor:

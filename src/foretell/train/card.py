@@ -32,7 +32,7 @@ HEADLINE_STEPS = 4
 """How far ahead the page's first sentence looks, as do the alarms."""
 NAMES_SHOWN = 500
 """Held-out clips that are named; the rest are in config.json."""
-TERMS = {"next": "next", "rollout": "rollout", "sigreg": "isotropy", "vcreg": "isotropy", "within": "within"}
+TERMS = {term: term for term in ("next", "rollout", "within", "masked")} | {"sigreg": "isotropy", "vcreg": "isotropy"}
 """Terms of the loss -> the setting that weighs them."""
 
 

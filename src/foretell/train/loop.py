@@ -14,13 +14,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foretell.errors import ConfigError, ForetellError
 from foretell.log import Metrics, progress
 from foretell.model.precision import mixed_precision
 from foretell.model.world_model import WorldModel
-from foretell.objectives.next_latent import NextLatent, NextLatentConfig
+from foretell.objectives.next_latent import NextLatentConfig
+from foretell.objectives.objective import Objective, ObjectiveConfig
 from foretell.parallel import average_gradients, keep_freed_memory, mean_over_ranks, rank
 from foretell.train.checkpoint import load_checkpoint, save_checkpoint
 from foretell.train.optim import OptimConfig, build_optimizer, learning_rate
@@ -42,7 +43,7 @@ class TrainConfig:
     """Start weights, order of samples and all random draws follow from it."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """auto: bf16 where the processor multiplies it fast."""
-    objective: NextLatentConfig = field(default_factory=NextLatentConfig)
+    objective: ObjectiveConfig = field(default_factory=NextLatentConfig)
     """What is learned."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """How it is learned."""
@@ -75,20 +76,25 @@ PROBE_STEPS = 20
 
 
 def train_loop(
-    model: WorldModel, batches: Callable[[int], Tensor], config: TrainConfig, folder: Path, evaluate: Evaluate
+    model: WorldModel,
+    objective: Objective,
+    batches: Callable[[int], Tensor],
+    config: TrainConfig,
+    folder: Path,
+    evaluate: Evaluate,
 ) -> int:
-    """Train `model` in place on `batches(step)`, frames uint8 (B, T, 3, H, W); returns the number of steps.
+    """Train `model`, and what `objective` owns, in place on `batches(step)`, frames uint8 (B, T, 3, H, W); returns the steps.
 
     A checkpoint in `folder` is gone on from, equal to the bit to a run without a break. Ctrl-C or a termination signal saves
     and leaves with KeyboardInterrupt. Raises ForetellError before the optimizer sees a loss or gradient that is not finite.
     """
     keep_freed_memory()
-    objective = NextLatent(config.objective)
-    optimizer = build_optimizer(config.optim, model)
+    learner = nn.ModuleDict({"model": model, "objective": objective})
+    optimizer = build_optimizer(config.optim, learner)
     checkpoint = folder / "checkpoint.safetensors"
     run: dict[str, Any] = {"step": 0, "steps": config.steps, "seconds": 0.0}
     if checkpoint.exists():
-        run |= load_checkpoint(checkpoint, model, optimizer)
+        run |= load_checkpoint(checkpoint, learner, optimizer)
     diary = Metrics(folder, resumed_step=run["step"] or None, tensorboard=config.tensorboard)
     began = time.monotonic() - run["seconds"]
     with _StopSignal() as stop, closing(diary), progress(run["steps"], "train", "step", done=run["step"]) as bar:
@@ -105,10 +111,11 @@ def train_loop(
             loss = weighted_sum(terms, objective.weights)
             optimizer.zero_grad()
             loss.backward()
-            average_gradients(model.parameters())
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.optim.clip)
+            average_gradients(learner.parameters())
+            norm = torch.nn.utils.clip_grad_norm_(learner.parameters(), config.optim.clip)
             stop_if_not_finite(step, loss, norm, terms)
             optimizer.step()
+            objective.after_step(model)
 
             run |= {"step": step + 1, "seconds": time.monotonic() - began}
             if run["steps"] is None and step + 1 == PROBE_STEPS:
@@ -123,7 +130,7 @@ def train_loop(
             bar.set_postfix({name: line[name] for name in SHOWN if name in line}, refresh=False)
             bar.update()
             if ((step + 1) % config.save_every == 0 or done or stopped) and rank() == 0:
-                save_checkpoint(checkpoint, model, optimizer, run)
+                save_checkpoint(checkpoint, learner, optimizer, run)
             if stopped and not done:
                 raise KeyboardInterrupt(f"stopped at step {step + 1}: the same command goes on from there")
     return int(run["step"])

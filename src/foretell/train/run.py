@@ -21,11 +21,13 @@ from foretell.data.split import Split, Stretch, split_stretches
 from foretell.data.store import Store
 from foretell.errors import CalibrationError, ConfigError, DataError
 from foretell.log import read_metrics, write_whole
-from foretell.model.folder import save_model
+from foretell.model.folder import load_model, save_model
 from foretell.model.precision import mixed_precision
 from foretell.model.tensors import load_tensors, save_tensors
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.objectives.collapse import alarms, monitors
+from foretell.objectives.next_pixels import NextPixels
+from foretell.objectives.objective import Objective, build_objective, save_objective
 from foretell.parallel import rank, world_size
 from foretell.surprise.panel import Clips, fit_panel
 from foretell.surprise.score import SurpriseConfig
@@ -36,6 +38,8 @@ MONITOR_CLIPS = 32
 """Development windows that the monitors look at."""
 FIT_STEPS = 2000
 """Training footage that whitening is fitted on, beside the development clips: for variety. What calibrates is apart from both."""
+OWNED = "objective."
+"""Before the names of the objective's weights, in the file of the best ones."""
 UNTRAINED_SEED = 1_000_003
 """Start weights of the untrained control: not those of any run."""
 
@@ -58,6 +62,8 @@ class RunConfig:
     """Length of a calibration unit where recordings are long."""
     gap_seconds: float = 2.0
     """Seconds left out between two such units."""
+    start_from: str | None = None
+    """A model folder whose weights the run begins with, of a model of the same build; unless given, random ones."""
 
     def __post_init__(self) -> None:
         if not (0 < self.hold_out < 1 and 0 < self.development < 1 and self.hold_out + self.development < 1):
@@ -69,7 +75,8 @@ class RunConfig:
 def run_training(store: Store, out: Path, config: RunConfig) -> Path:
     """Train on `store` and write the model folder `out`; a run that was killed there goes on. Returns `out`.
 
-    Raises DataError if the store is damaged or too small, ConfigError if `out` holds a run of other settings.
+    Raises DataError if the store is damaged or too small, ConfigError if `out` holds a run of other settings or the weights
+    to start from do not fit, CheckpointError if those are missing or altered.
     """
     store.verify()
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, view=store.view))
@@ -84,9 +91,12 @@ def run_training(store: Store, out: Path, config: RunConfig) -> Path:
     torch.set_num_threads(config.train.threads)
     torch.manual_seed(config.train.seed)
     model = WorldModel(config.model)
-    chooser = Chooser(out, development_windows(store, split, config), config.train)
+    if config.start_from is not None:
+        take_weights(model, config.start_from)
+    objective = build_objective(config.train.objective, model)
+    chooser = Chooser(out, development_windows(store, split, config), config.train, objective)
     batches = window_batches(store, split, config.train)
-    train_loop(model, batches, config.train, out, chooser)
+    train_loop(model, objective, batches, config.train, out, chooser)
     chosen = chooser.restore(model)
 
     normal = (*split.development, *few_stretches(split.train, FIT_STEPS))
@@ -95,6 +105,7 @@ def run_training(store: Store, out: Path, config: RunConfig) -> Path:
     facts = run_facts(store, split, config) | {"chosen": chosen, "untrained_seed": UNTRAINED_SEED}
     if rank() == 0:
         save_model(out, model, facts)
+        save_objective(out, objective)
         try:
             clips = stretch_clips(store, split.calibration)
             panel.calibrate(clips(), segment_seconds=config.segment_seconds, gap_seconds=config.gap_seconds)
@@ -105,26 +116,43 @@ def run_training(store: Store, out: Path, config: RunConfig) -> Path:
     return out
 
 
+def take_weights(model: WorldModel, folder: str) -> None:
+    """Put the weights of a model folder into `model`.
+
+    Raises CheckpointError if the folder is missing or altered, ConfigError if its weights have other names or shapes.
+    """
+    try:
+        model.load_state_dict(load_model(folder).state_dict())
+    except RuntimeError as error:
+        raise ConfigError(
+            f"start from {folder}: its weights do not fit the model to train ({error}): choose the preset and size of that one"
+        ) from error
+
+
 class Chooser:
     """Looks at the monitors of development clips, names alarms, and keeps the best weights, without any label.
 
     Best: the lowest error over copy among looks whose effective rank is at least 0.8 of the best rank so far. Never the loss.
+    What the objective owns is kept with them: a decoder reads the latents of its own step.
     """
 
-    def __init__(self, folder: Path, frames: Tensor, config: TrainConfig) -> None:
+    def __init__(self, folder: Path, frames: Tensor, config: TrainConfig, objective: Objective) -> None:
         self.path, self.frames, self.precision = folder / "best.safetensors", frames, config.precision
+        self.objective = objective
+        self.decode = objective.decode if isinstance(objective, NextPixels) else None
         self.history = [line for line in _diary(folder) if "rank" in line]
 
     def __call__(self, model: WorldModel, step: int) -> dict[str, Any]:
         """The monitors of `model` after `step`, with the names of alarms; keeps its weights if they are the best so far."""
         with mixed_precision(self.precision, self.frames.device):
-            values: dict[str, Any] = monitors(model, self.frames)
+            values: dict[str, Any] = monitors(model, self.frames, self.decode)
         self.history = [line for line in self.history if line["step"] < step]
         best_rank = max([line["rank"] or 0 for line in self.history] + [values["rank"]])
         found = alarms(values, model.config.encoder.latent_width, best_rank)
         self.history.append({"step": step, **values})
         if self.best()["step"] == step and rank() == 0:
-            save_tensors(self.path, dict(model.state_dict()), {"step": step})
+            owned = {OWNED + name: tensor for name, tensor in self.objective.state_dict().items()}
+            save_tensors(self.path, dict(model.state_dict()) | owned, {"step": step})
         return values | {"alarms": "; ".join(map(str, found))}
 
     def best(self) -> dict[str, Any]:
@@ -139,8 +167,10 @@ class Chooser:
         return best
 
     def restore(self, model: WorldModel) -> dict[str, Any]:
-        """Put the best weights into `model`; returns its line of the diary."""
-        model.load_state_dict(load_tensors(self.path)[0])
+        """Put the best weights into `model` and the objective; returns their line of the diary."""
+        tensors, _ = load_tensors(self.path)
+        model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(OWNED)})
+        self.objective.load_state_dict({k.removeprefix(OWNED): v for k, v in tensors.items() if k.startswith(OWNED)})
         model.eval()
         return self.best()
 
@@ -228,6 +258,7 @@ def run_facts(store: Store, split: Split, config: RunConfig) -> dict[str, Any]:
         "std": store.statistics.std,
     }
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k != "model"}
+    settings["train"]["objective"]["class"] = type(config.train.objective).__name__
     return {"foretell": metadata.version("foretell"), "data": data, "run": settings, "split": parts}
 
 

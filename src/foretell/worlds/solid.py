@@ -301,7 +301,7 @@ def _kind_of_context(mujoco: ModuleType) -> Any:
 def _import_mujoco() -> ModuleType:
     if sys.platform == "linux":
         os.environ.setdefault("MUJOCO_GL", "egl")  # needs no display
-        # Mesa without a graphics card: pictures as small as these are not worth waking other threads
+        # Mesa without a graphics card: pictures as small as these are not worth threads, and a fork would wait for them
         os.environ.setdefault("LP_NUM_THREADS", "0")
     try:
         import mujoco
