@@ -378,32 +378,6 @@ def test_a_missing_tensor_is_not_made_up(weights):
         build(weights)
 
 
-@torch.no_grad()
-def test_weights_in_half_precision_are_read_as_float32(weights):
-    path = weights / "model.safetensors"
-    save_file({name: tensor.bfloat16() for name, tensor in load_file(path).items()}, path)
-    model = build(weights)
-    assert {p.dtype for p in model.encoder.frozen[0].parameters()} == {torch.float32}
-    assert torch.isfinite(model.encode(video())).all()
-
-
-def test_the_weights_in_memory_do_not_hang_on_the_file(weights):
-    model = build(weights).eval()
-    before = model.encode(video())
-    path = weights / "model.safetensors"
-    path.write_bytes(bytes(path.stat().st_size))
-    assert torch.equal(model.encode(video()), before)
-
-
-def test_bf16_says_nearly_the_same(original):
-    model = build(original, BARE).eval()
-    features = model.encoder.features(scaled(video()))
-    with torch.autocast("cpu", torch.bfloat16):
-        rough = model.encoder.features(scaled(video()))
-        assert model.encode(video()).dtype == torch.float32
-    assert (rough - features).pow(2).mean() < 0.01 * features.var()
-
-
 def test_building_draws_no_random_numbers_for_the_network(original):
     torch.manual_seed(0)
     load_network(VJepaConfig(folder=str(original)))

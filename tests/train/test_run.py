@@ -28,7 +28,6 @@ from foretell.model.folder import load_model, save_model
 from foretell.model.world_model import WorldModel
 from foretell.train import run as module
 from foretell.train.loop import TrainConfig
-from foretell.train.optim import OptimConfig
 from foretell.train.run import (
     MONITOR_CLIPS,
     Chooser,
@@ -36,7 +35,6 @@ from foretell.train.run import (
     as_batch,
     development_windows,
     few_stretches,
-    run_training,
     same_run_or_stop,
     stretch_clips,
     take_weights,
@@ -240,24 +238,24 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
             same_run_or_stop(tmp_path, other, footage)
 
 
-def noise_store(folder: Path) -> Store:
+def noise_store(folder: Path) -> None:
     """A store of eight videos of drifting noise, in `folder`/store."""
     for number in range(8):
         noise = np.random.default_rng(number).normal(0, 10, (24, 4, 6, 3)).cumsum(0).repeat(8, 1).repeat(8, 2)
         write_video(folder / "videos" / f"{number}.mp4", np.clip(128 + noise, 0, 255).astype(np.uint8), 10)
     assert main(["ingest", f"{folder}/videos", "--out", f"{folder}/store", "--size", "16x24", "--workers", "1"]) == 0
-    return Store.open(folder / "store")
 
 
 def test_weights_of_a_folder_are_taken_before_the_first_step(tmp_path: Path) -> None:
     """A rate near zero leaves them as they were; config.json names the folder."""
-    store, tiny = noise_store(tmp_path), dataclasses.replace(presets.dense(), view=View(height=16, width=24))
+    noise_store(tmp_path)
     torch.manual_seed(77)
-    before = WorldModel(tiny)
+    before = WorldModel(dataclasses.replace(presets.dense(), view=View(height=16, width=24)))
     save_model(tmp_path / "before", before, {})
-    optim = OptimConfig(peak=1e-12, weight_decay=0)
-    config = dataclasses.replace(config_of(steps=2, window=13, optim=optim), start_from=str(tmp_path / "before"))
-    after = load_model(run_training(store, tmp_path / "after", config))
+    still = ["--steps", "2", "--batch", "3", "--window", "13", "--peak", "1e-12", "--weight-decay", "0"]
+    start = ["--start-from", f"{tmp_path}/before"]
+    assert main(["train", f"{tmp_path}/store", "--out", f"{tmp_path}/after", *still, *start]) == 0
+    after = load_model(tmp_path / "after")
     for name, weights in before.named_parameters():
         torch.testing.assert_close(after.get_parameter(name), weights, atol=1e-8, rtol=0)
     facts = json.loads((tmp_path / "after" / "config.json").read_text(encoding="utf-8"))
