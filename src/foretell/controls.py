@@ -6,6 +6,7 @@ pixel network: foretells pixels instead of latents.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -47,8 +48,6 @@ class ControlTask:
     @property
     def folder(self) -> str:
         """Where it is kept, below the folder of all controls: another task, another name."""
-        import hashlib
-
         return f"{self.name.replace(' ', '-')}-{hashlib.sha256(repr(self).encode()).hexdigest()[:12]}"
 
 

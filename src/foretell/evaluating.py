@@ -89,8 +89,11 @@ def evaluate(
 def evaluate_simulated(model: Path, out: Path, controls: Path, control_steps: int, exam: ExamConfig) -> ExamSummary:
     """The exam on staged scenes."""
     world_model, panel = load_model(model), load_panel(model)
-    size = world_model.config.view.height
+    view, size = world_model.config.view, world_model.config.view.height
     training = exam.world("train", size)
+    if view.width != size or view.fps != training.fps:
+        got = f"a view of {view.height}x{view.width} at {view.fps:g} fps"
+        raise ConfigError(f"{model}: {got}, expected a square one at {training.fps}: train on staged scenes")
     normal = possible_clips(training, exam.normal, SEEDS["normal"])
     tasks = control_tasks(world_model.config, training, control_steps)
     judges: dict[str, Judge] = {

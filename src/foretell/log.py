@@ -155,13 +155,13 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that is seen whole or not at all, even if killed. Raises DataError if it cannot be written."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file, text as UTF-8, that is seen whole or not at all, even if killed. Raises DataError if it cannot be written."""
     half = path.with_name(path.name + ".half")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with half.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with half.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         half.replace(path)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from foretell.data.clip import Clip
 from foretell.errors import ConfigError
 from foretell.evals.alarms import false_alarms, visible_violations
 from foretell.evals.intervals import Figure
 from foretell.evals.intuitive_physics import Verdicts, examine
 from foretell.evals.judges import Judge
 from foretell.log import progress
-from foretell.surprise.calibrate import Calibration, calibrate
+from foretell.surprise.calibrate import Calibration, calibrate, units_needed
 from foretell.surprise.panel import MODEL, Panel
 from foretell.worlds.physics import Physics
 from foretell.worlds.record import episode_seed
@@ -55,6 +56,9 @@ class ExamConfig:
         for name in ("quadruplets", "normal", "possible", "violations"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"exam {name}: got {getattr(self, name)}, expected 1 or more")
+        if self.calibration < units_needed(self.alpha):  # now, not after the controls are trained
+            got = f"got {self.calibration} for alpha {self.alpha:g}"
+            raise ConfigError(f"exam calibration: {got}, expected {units_needed(self.alpha)} or more")
 
     def world(self, part: Part, size: int) -> Physics:
         """Staged scenes of a part."""
@@ -96,7 +100,7 @@ def line(judge: Judge, config: ExamConfig, size: int) -> Calibration:
     return calibrate({clip.name: of_clip for clip, of_clip in zip(clips, surprise, strict=True)}, fps=clips[0].fps)
 
 
-def possible_clips(world: Physics, count: int, seed: int) -> Sequence[Any]:
+def possible_clips(world: Physics, count: int, seed: int) -> list[Clip]:
     """The first `count` episodes of a seed."""
     return [world.episode(episode_seed(seed, i)) for i in range(count)]
 

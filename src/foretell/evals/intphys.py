@@ -9,7 +9,6 @@ the long names and the folders have not, rename the keys to those of task.txt.
 from __future__ import annotations
 
 import io
-import os
 import re
 import zipfile
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ import numpy as np
 
 from foretell.data.sources import natural
 from foretell.errors import ConfigError, DataError
+from foretell.log import write_whole
 
 
 def write_intphys_submission(path: Path | str, scores: Mapping[str, float]) -> None:
@@ -48,19 +48,4 @@ def write_intphys_submission(path: Path | str, scores: Mapping[str, float]) -> N
     with zipfile.ZipFile(packed, "w") as archive:
         # A ZipInfo of its own has a fixed date: the same scores give the same bytes.
         archive.writestr(zipfile.ZipInfo("answer.txt"), "\n".join(lines) + "\n", zipfile.ZIP_DEFLATED)
-    _write_bytes_whole(path, packed.getvalue())
-
-
-def _write_bytes_whole(path: Path, data: bytes) -> None:
-    half = path.with_name(path.name + ".half")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with half.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(path)
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be written ({error.strerror}): make room or choose a folder you may write to"
-        ) from error
+    write_whole(path, packed.getvalue())
