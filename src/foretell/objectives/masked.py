@@ -115,6 +115,9 @@ class Masked(nn.Module):
         tokens[visible] = self.norm(latents[visible])
         return tokens
 
+    def before_step(self, model: WorldModel, done: float) -> None:
+        """All learn to the end."""
+
     @torch.no_grad()
     def after_step(self, model: WorldModel) -> None:
         """The target encoder follows the context encoder."""

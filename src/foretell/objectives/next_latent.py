@@ -40,9 +40,17 @@ class NextLatentConfig:
     """Random directions of SIGReg in a step."""
     within_floor: float = 0.5
     """Deviation over a clip that a moving token should reach."""
+    settle: float = 0.0
+    """Share of the steps, the last ones, in which the encoder rests and the predictor learns on alone, what changes above all."""
 
     def __post_init__(self) -> None:
         check_least(self, horizon=2, starts=1, tokens=2, directions=1)
+        if not 0 <= self.settle < 1:
+            raise ConfigError(f"objective settle: got {self.settle}, expected a share from 0 to below 1")
+
+
+STILL, MOST = 0.1, 30.0
+"""Weights of the error where nothing changes, and where most does, in units of the mean change: while the encoder rests."""
 
 
 class NextLatent(nn.Module):
@@ -59,9 +67,11 @@ class NextLatent(nn.Module):
 
     def terms(self, model: WorldModel, frames: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """The terms whose weighted sum is the loss; their names are those of `weights`."""
-        config = self.config
-        latents = model.encode(frames)
-        terms = errors_ahead(model, latents, latents, Tensor.float, config.horizon, config.starts, generator)
+        config, learning = self.config, model.encoder.training
+        with torch.set_grad_enabled(learning):
+            latents = model.encode(frames)
+        weight = None if learning else change_weight(latents)
+        terms = errors_ahead(model, latents, latents, Tensor.float, config.horizon, config.starts, generator, weight)
 
         motion = pixel_motion(frames, model.grid)
         moving, spread = drawn_tokens(latents, motion, config.tokens, generator)
@@ -72,6 +82,14 @@ class NextLatent(nn.Module):
             terms["vcreg"] = (deviation + 0.04 * covariance) / 5
         terms["within"] = within_clip(moving, floor=config.within_floor)
         return terms
+
+    def before_step(self, model: WorldModel, done: float) -> None:
+        """Lay the encoder to rest, in eval mode and without gradient, for the last share of training; `done` is 0 to 1.
+
+        A latent that still learns may lower an error that weighs much by moving less; one that rests may not.
+        """
+        if done >= 1 - self.config.settle:
+            model.encoder.eval()
 
     def after_step(self, model: WorldModel) -> None:
         """Nothing follows the weights."""
@@ -92,18 +110,36 @@ def errors_ahead(
     horizon: int,
     starts: int,
     generator: torch.Generator,
+    weight: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The terms `next` and `rollout`: squared error of what `read` makes of foretold latents (B, T, P, D).
 
     It is held against `truth` (B, T, ...): one step ahead everywhere, and 2 .. horizon steps ahead from a few drawn starts.
+    `weight` of each step from the second on, (B, T - 1, ...): one for all unless given.
     """
     foretold = model.predict(latents)
-    terms = {"next": mse_loss(read(foretold.next[:, :-1]), truth[:, 1:])}
+    terms = {"next": squared_error(read(foretold.next[:, :-1]), truth[:, 1:], weight)}
     drawn = torch.randperm(latents.shape[1] - horizon, generator=generator)[:starts].sort().values.tolist()
     said = model.rollouts(foretold, drawn, horizon)[:, :, 1:].flatten(1, 2)
     happened = torch.cat([truth[:, s + 2 : s + 1 + horizon] for s in drawn], 1)
-    terms["rollout"] = mse_loss(read(said), happened)
+    weighs = None if weight is None else torch.cat([weight[:, s + 1 : s + horizon] for s in drawn], 1)
+    terms["rollout"] = squared_error(read(said), happened, weighs)
     return terms
+
+
+def squared_error(said: Tensor, truth: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean over everything, each place with its weight, if there is one."""
+    return mse_loss(said, truth) if weight is None else (weight * (said - truth).pow(2)).mean()
+
+
+def change_weight(latents: Tensor) -> Tensor:
+    """How much each token changes from step to step, in latents (B, T, P, D): (B, T - 1, P, 1), 1 on average.
+
+    In a fixed view most tokens never change, and what is foretold of the rest hardly counts in a plain mean.
+    """
+    change = (latents[:, 1:] - latents[:, :-1]).pow(2).mean(-1, keepdim=True)
+    weight = STILL + (change / change.mean().clamp_min(1e-12)).clamp(max=MOST)
+    return weight / weight.mean()
 
 
 def pixel_motion(frames: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -67,5 +67,8 @@ class NextPixels(nn.Module):
         axes = {"h": self.grid[0], "y": self.edges[0], "x": self.edges[1]}
         return rearrange(patches, "b t (h w) (c y x) -> b t c (h y) (w x)", **axes)
 
+    def before_step(self, model: WorldModel, done: float) -> None:
+        """All learn to the end."""
+
     def after_step(self, model: WorldModel) -> None:
         """Nothing follows the weights."""

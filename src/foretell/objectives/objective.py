@@ -1,6 +1,7 @@
 """The objectives to choose from, and the weights that one may own beside the model's.
 
-Each is a module: `weights` names its terms, `terms` gives them, `after_step` lets follow what follows the weights.
+Each is a module: `weights` names its terms, `terms` gives them; `before_step` is told how much of the training is done,
+`after_step` lets follow what follows the weights.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -105,6 +106,7 @@ def train_loop(
                 group["lr"] = rate
 
             model.train()
+            objective.before_step(model, step / (run["steps"] or math.inf))
             frames = batches(step)
             with mixed_precision(config.precision, frames.device):
                 terms = objective.terms(model, frames, step_generator(config.seed, step))

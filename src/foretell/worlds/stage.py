@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from foretell.worlds.scenes import BALL, CUBE, Block, Colour, Scene, Screen, Thing, draw_colours
+from foretell.worlds.scenes import BALL, CUBE, POLYGONS, Block, Colour, Scene, Screen, Thing, draw_colours
 
 Part = Literal["train", "development", "test"]
 SPANS: dict[Part, tuple[tuple[float, float], ...]] = {
@@ -103,10 +103,12 @@ def colour(draw: Draw) -> Pair:
 
 
 def shape(draw: Draw) -> Pair:
-    """The same passage in two shapes of equal area."""
-    first, second = draw.rng.choice(SHAPES, 2, replace=False)
-    scene = _passage(draw, str(first), draw.between(5.5, 7.0), on_floor=False)
-    return scene, replace(scene, things=(replace(scene.things[0], shape=str(second)),))
+    """The same passage in two shapes of equal width: of equal area, the narrower one would be hidden longer."""
+    first, second = (str(name) for name in draw.rng.choice(SHAPES, 2, replace=False))
+    half = draw.between(6.0, 7.5)
+    scene = _passage(draw, first, half / _half_width(first, 1.0), on_floor=False)
+    other = replace(scene.things[0], shape=second, radius=half / _half_width(second, 1.0))
+    return scene, replace(scene, things=(other,))
 
 
 def inertia(draw: Draw) -> Pair:
@@ -261,8 +263,7 @@ def _passage(
 
 
 def _half_width(shape: str, radius: float) -> float:
-    """Of the shapes on stage, the wider ones counted alike: they stand for one another."""
-    return radius if shape == BALL else 1.36 * radius
+    return radius if shape == BALL else radius * float(POLYGONS[shape][:, 0].max())
 
 
 def _box(left: float, top: float, right: float, bottom: float, colour: Colour) -> Block:
