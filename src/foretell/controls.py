@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -51,22 +50,19 @@ class ControlTask:
         return f"{self.name.replace(' ', '-')}-{hashlib.sha256(repr(self).encode()).hexdigest()[:12]}"
 
 
-def train_controls(tasks: Sequence[ControlTask], folder: Path, workers: int = 2) -> list[tuple[WorldModel, Objective]]:
-    """Every control trained, side by side in processes of their own; what an earlier call has trained is read back."""
+def train_controls(tasks: Sequence[ControlTask], folder: Path, pool: Executor) -> list[Future[None]]:
+    """Set every control to be trained, side by side in processes of their own; what an earlier call has trained is kept."""
     missing = [task for task in tasks if not (folder / task.folder / "done").exists()]
-    if missing:
-        with ProcessPoolExecutor(min(workers, len(missing)), mp_context=get_context("spawn")) as pool:
-            for _ in pool.map(_train, missing, [folder / task.folder for task in missing]):
-                pass
-    return [_read(task, folder / task.folder) for task in tasks]
+    return [pool.submit(_train, task, folder / task.folder) for task in missing]
 
 
 def control_judges(
     tasks: Sequence[ControlTask], folder: Path, normal: Sequence[Clip], horizons: Sequence[int]
 ) -> dict[str, Judge]:
-    """The controls as judges, by name."""
+    """The trained controls as judges, by name."""
     judges: dict[str, Judge] = {}
-    for task, (model, objective) in zip(tasks, train_controls(tasks, folder), strict=True):
+    for task in tasks:
+        model, objective = _read(task, folder / task.folder)
         if isinstance(objective, NextPixels):
             judges[task.name] = PixelForesight(model, objective.decode, normal, horizons)
         else:

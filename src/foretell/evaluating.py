@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional
 
 from foretell import log
-from foretell.controls import control_judges, control_tasks
+from foretell.controls import control_judges, control_tasks, train_controls
 from foretell.errors import ConfigError
 from foretell.evals.exam import HORIZONS, SEEDS, ExamConfig, Figures, possible_clips, sit, watchfulness
 from foretell.evals.intphys import write_intphys_submission
 from foretell.evals.judges import Foresight, Judge, LatentCopy, LatentLine, PixelCopy
 from foretell.evals.layouts import incomplete_groups, read_layout
-from foretell.evals.oracle import train_oracle
+from foretell.evals.oracle import StateOracle, train_oracle
 from foretell.evals.public_sets import figures_of, plausibilities, surprises_of
 from foretell.model.folder import load_model, read_config
 from foretell.serve.exam_page import write_exam_page
@@ -26,6 +28,8 @@ from foretell.verbs import one_thread
 from foretell.worlds.stage import PROPERTIES
 
 ORACLE = "state oracle"
+WORKERS = 2
+"""Processes that take questions of the exam."""
 
 
 class ExamSummary:
@@ -96,18 +100,21 @@ def evaluate_simulated(model: Path, out: Path, controls: Path, control_steps: in
         raise ConfigError(f"{model}: {got}, expected a square one at {training.fps}: train on staged scenes")
     normal = possible_clips(training, exam.normal, SEEDS["normal"])
     tasks = control_tasks(world_model.config, training, control_steps)
-    judges: dict[str, Judge] = {
-        MODEL: Foresight(world_model, normal, HORIZONS),
-        "pixel copy": PixelCopy(),
-        "latent copy": LatentCopy(world_model),
-        "straight line": LatentLine(world_model),
-        **control_judges(tasks, controls, normal, HORIZONS),
-        ORACLE: train_oracle(
-            possible_clips(exam.world("train", 16), exam.oracle_clips, SEEDS["normal"]), steps=exam.oracle_steps
-        ),
-    }
-    figures, verdicts = sit(judges, exam, size)
-    alarms = watchfulness(panel, exam, size)
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+        trained = train_controls(tasks, controls, pool)
+        oracle = pool.submit(_oracle, exam)
+        for future in trained:
+            future.result()
+        judges: dict[str, Judge] = {
+            MODEL: Foresight(world_model, normal, HORIZONS),
+            "pixel copy": PixelCopy(),
+            "latent copy": LatentCopy(world_model),
+            "straight line": LatentLine(world_model),
+            **control_judges(tasks, controls, normal, HORIZONS),
+            ORACLE: oracle.result(),
+        }
+        figures, verdicts = sit(judges, exam, size, pool)
+        alarms = watchfulness(panel, exam, size, pool)
     log.write_result(
         out,
         command=shlex.join(["foretell", *sys.argv[1:]]),
@@ -127,6 +134,11 @@ def evaluate_simulated(model: Path, out: Path, controls: Path, control_steps: in
         page, json.loads(out.read_text(encoding="utf-8")), verdicts, exam.world(exam.part, size), SEEDS["quadruplets"]
     )
     return ExamSummary(out, page, figures, alarms)
+
+
+def _oracle(exam: ExamConfig) -> StateOracle:
+    clips = possible_clips(exam.world("train", 16), exam.oracle_clips, SEEDS["normal"])
+    return train_oracle(clips, steps=exam.oracle_steps)
 
 
 class PublicSummary:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from foretell.evals.alarms import VISIBLE, Alarms, _violations, false_alarms, visible_moments
+from foretell.evals.alarms import VISIBLE, Alarms, _violations, false_alarms, together, visible_moments
 from foretell.surprise.score import MotionScorer, SurpriseConfig
 from foretell.worlds.physics import Physics
 from foretell.worlds.quadruplets import quadruplet
@@ -24,10 +24,18 @@ def test_counts_by_hand():
 
 def test_false_alarms_follow_the_threshold():
     scorer = MotionScorer(_view(), (8, 8), SurpriseConfig())
-    none, every = (false_alarms(scorer, line, WORLD, 12, 1) for line in (1e9, -1.0))
+    none, every = (false_alarms(scorer, line, WORLD, range(12), 1) for line in (1e9, -1.0))
     assert none.all()["value"] == 0
     assert every.all()["value"] == 1
     assert every.all()["n"] == 12
+
+
+def test_portions_together_are_the_whole():
+    scorer, line = MotionScorer(_view(), (8, 8), SurpriseConfig()), 40.0
+    whole = false_alarms(scorer, line, WORLD, range(12), 1)
+    parts = together(false_alarms(scorer, line, WORLD, part, 1) for part in (range(5), range(5, 12)))
+    assert parts == whole
+    assert 0 < whole.all()["value"] < 1
 
 
 @pytest.mark.parametrize("kind", VISIBLE)

@@ -6,7 +6,7 @@ import torch
 
 from foretell.data.clip import View
 from foretell.evals.intuitive_physics import Verdicts, examine, example
-from foretell.evals.judges import Foresight, LatentCopy, LatentLine, PixelCopy, compose, from_step
+from foretell.evals.judges import Foresight, LatentCopy, LatentLine, PixelCopy, compose, from_step, words_ahead
 from foretell.evals.oracle import numbers, train_oracle
 from foretell.model.encoders import DenseConfig
 from foretell.model.predictors import RecurrentConfig
@@ -88,6 +88,16 @@ def test_foresight_scores_what_all_horizons_speak_of(model):
     found = Foresight(model, clips, [1, 4]).surprise(Foresight(model, clips, [1, 4]).look(clips))
     assert torch.isnan(found[:, :4]).all()
     assert torch.isfinite(found[:, 4:]).all()
+
+
+def test_words_ahead_are_the_rollouts_from_every_step(model):
+    latents = torch.randn(2, 9, model.grid[0] * model.grid[1], model.config.encoder.latent_width)
+    said = dict(words_ahead(model, latents, (1, 2, 5)))
+    with torch.inference_mode():
+        rollouts = model.rollouts(model.predict(latents), list(range(8)), 5)
+    for h, words in said.items():
+        assert words.shape[1] == 9 - h
+        torch.testing.assert_close(words, rollouts[:, : 9 - h, h - 1], rtol=2e-2, atol=2e-2)  # bf16 may be off or on
 
 
 def test_from_step_leaves_the_first_unscored():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,10 +58,21 @@ class Alarms:
         return bootstrap(lambda chosen: float(np.median(delays[chosen])), len(delays))
 
 
-def false_alarms(scorer: Scorer, threshold: float, world: Physics, count: int, seed: int) -> Alarms:
-    """Alarms on `count` fresh possible clips of a staged world."""
+def together(parts: Iterable[Alarms]) -> Alarms:
+    """What was said of all clips of all parts."""
     found = Alarms()
-    for i in range(count):
+    for part in parts:
+        for kind, raised in part.raised.items():
+            found.raised.setdefault(kind, []).extend(raised)
+        for kind, delays in part.delays.items():
+            found.delays.setdefault(kind, []).extend(delays)
+    return found
+
+
+def false_alarms(scorer: Scorer, threshold: float, world: Physics, numbers: range, seed: int) -> Alarms:
+    """Alarms on the fresh possible clips of these numbers, of a staged world."""
+    found = Alarms()
+    for i in numbers:
         clip = world.episode(episode_seed(seed, i))
         found.add(str(clip.states["scenario"][0]), surprise_of(scorer, clip.frames) > threshold)
     return found

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 
 from foretell.data.clip import Clip
 from foretell.errors import ConfigError
-from foretell.evals.alarms import false_alarms, visible_violations
+from foretell.evals.alarms import false_alarms, together, visible_violations
 from foretell.evals.intervals import Figure
 from foretell.evals.intuitive_physics import Verdicts, examine
 from foretell.evals.judges import Judge
@@ -25,6 +27,9 @@ HORIZONS = (1, 2, 4, 8)
 """Steps before, from which a step is foretold. Fixed once, on the development part; docs/physics.md has the table."""
 SEEDS = {"normal": 71_001, "calibration": 72_001, "quadruplets": 73_001, "possible": 74_001, "violations": 75_001}
 """Of all that the exam draws; recordings to train on have others, and another part of every range."""
+
+AT_ONCE = 200
+"""Possible clips that one process watches before it takes others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +79,23 @@ Figures = dict[str, dict[str, Figure]]
 """judge -> name of the figure -> figure."""
 
 
-def sit(judges: Mapping[str, Judge], config: ExamConfig, size: int) -> tuple[Figures, dict[str, dict[str, Verdicts]]]:
+def sit(
+    judges: Mapping[str, Judge], config: ExamConfig, size: int, pool: Executor
+) -> tuple[Figures, dict[str, dict[str, Verdicts]]]:
     """All judges before all quadruplets: figures of each judge, and the verdicts, property by property.
 
     Every judge has its own alarm line, from the largest surprise of the same possible clips.
     """
-    calibrations = {name: line(judge, config, size) for name, judge in judges.items()}
+    lines = pool.map(line, judges.values(), repeat(config), repeat(size))
+    calibrations = dict(zip(judges, lines, strict=True))
     figures: Figures = {name: {} for name in judges}
     verdicts: dict[str, dict[str, Verdicts]] = {}
-    world = config.world(config.part, size)
+    questions = (repeat(config.world(config.part, size)), PROPERTIES, repeat(config.quadruplets))
+    answers = pool.map(examine, repeat(judges), *questions, repeat(SEEDS["quadruplets"]))
     with progress(len(PROPERTIES) * config.quadruplets, "quadruplets", "quadruplet") as bar:
-        for kind in PROPERTIES:
-            verdicts[kind] = examine(judges, world, kind, config.quadruplets, SEEDS["quadruplets"])
-            for name, verdict in verdicts[kind].items():
+        for kind, of_kind in zip(PROPERTIES, answers, strict=True):
+            verdicts[kind] = of_kind
+            for name, verdict in of_kind.items():
                 found = verdict.figures(calibrations[name], config.alpha)
                 figures[name] |= {f"{kind}/{figure}": value for figure, value in found.items()}
             bar.update(config.quadruplets)
@@ -105,7 +114,7 @@ def possible_clips(world: Physics, count: int, seed: int) -> list[Clip]:
     return [world.episode(episode_seed(seed, i)) for i in range(count)]
 
 
-def watchfulness(panel: Panel, config: ExamConfig, size: int) -> dict[str, Figure]:
+def watchfulness(panel: Panel, config: ExamConfig, size: int, pool: Executor) -> dict[str, Figure]:
     """Single clips, each alone, scored as `foretell watch` scores them, at the model's own calibration.
 
     false_alarms, over all possible clips and of each kind; caught and delay (frames) of visible violations.
@@ -113,15 +122,16 @@ def watchfulness(panel: Panel, config: ExamConfig, size: int) -> dict[str, Figur
     calibration = panel.calibrations.get(MODEL)
     if calibration is None:
         return {}
-    scorer, threshold = panel.scorers[MODEL], calibration.threshold(config.alpha)
-    world = config.world(config.part, size)
-    possible = false_alarms(scorer, threshold, world, config.possible, SEEDS["possible"])
-    wrong = visible_violations(scorer, threshold, world, config.violations, SEEDS["violations"])
+    ask = (panel.scorers[MODEL], calibration.threshold(config.alpha), config.world(config.part, size))
+    portions = [range(at, min(config.possible, at + AT_ONCE)) for at in range(0, config.possible, AT_ONCE)]
+    asked = [pool.submit(false_alarms, *ask, portion, SEEDS["possible"]) for portion in portions]
+    wrong = pool.submit(visible_violations, *ask, config.violations, SEEDS["violations"])
+    possible = together(future.result() for future in asked)
     slices = possible.by_kind()
     found = {"false_alarms": possible.all(), "false_alarms/worst_slice": max(slices.values(), key=_value)}
     found |= {f"false_alarms/{kind}": figure for kind, figure in slices.items()}
-    found |= {"visible/caught": wrong.all(), "visible/delay": wrong.delay()}
-    return found | {f"visible/{name}": figure for name, figure in wrong.by_kind().items()}
+    found |= {"visible/caught": wrong.result().all(), "visible/delay": wrong.result().delay()}
+    return found | {f"visible/{name}": figure for name, figure in wrong.result().by_kind().items()}
 
 
 def _value(figure: Figure) -> float:

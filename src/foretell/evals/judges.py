@@ -5,7 +5,7 @@ A judge looks at each frame once, and alone; clips that are made of the same fra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -111,11 +111,26 @@ class Foresight(Latents):
     @torch.inference_mode()
     def _residuals(self, latents: Tensor) -> list[Tensor]:
         """latents (B, T, P, D) -> for each horizon h what was not foreseen, (B, T - h, P, D) for the steps from h on."""
-        steps, farthest = latents.shape[1], max(self.horizons)
-        with mixed_precision("auto", latents.device):
-            foretold = self.model.predict(latents)
-            said = self.model.rollouts(foretold, list(range(steps - 1)), farthest).float()
-        return [latents[:, h:] - said[:, : steps - h, h - 1] for h in self.horizons]
+        return [latents[:, h:] - said for h, said in words_ahead(self.model, latents, self.horizons)]
+
+
+@torch.inference_mode()
+def words_ahead(model: WorldModel, latents: Tensor, horizons: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+    """latents (B, T, P, D) -> of each horizon h what is said of the steps from h on, h steps before, (B, T - h, P, D).
+
+    Rollouts from all steps go on together, and each ends with the clip. Horizons in rising order.
+    """
+    with mixed_precision("auto", latents.device):
+        foretold = model.predict(latents)
+        said, steps = foretold.next, latents.shape[1]
+        memory = model.predictor.memory_after(foretold.memories, range(steps))
+        for h in range(1, max(horizons) + 1):
+            said, memory = said[:, : steps - h], memory[:, : steps - h]
+            if h > 1:
+                now, kept = model.predictor.step(said.flatten(0, 1), memory.flatten(0, 1))
+                said, memory = now.view(said.shape), kept.view(memory.shape)
+            if h in horizons:
+                yield h, said.float()
 
 
 def from_step(first: int, scores: Tensor) -> Tensor:
@@ -167,11 +182,9 @@ class PixelForesight:
         found: list[list[Tensor]] = []
         for batch in frames.split(BATCH):
             with mixed_precision("auto", batch.device):
-                foretold = self.model.predict(self.model.encode(batch))
-                said = self.model.rollouts(foretold, list(range(batch.shape[1] - 1)), max(self.horizons))
+                latents = self.model.encode(batch)
             of_batch = []
-            for h in self.horizons:
-                painted = self.decode(said[:, : batch.shape[1] - h, h - 1].float())
-                of_batch.append((painted - batch[:, h:] / 255).pow(2).double().mean((2, 3, 4)))
+            for h, said in words_ahead(self.model, latents, self.horizons):
+                of_batch.append((self.decode(said) - batch[:, h:] / 255).pow(2).double().mean((2, 3, 4)))
             found.append(of_batch)
         return [torch.cat(of_horizon) for of_horizon in zip(*found, strict=True)]
