@@ -11,6 +11,8 @@ from tyro.conf import AvoidSubcommands, OmitArgPrefixes, Positional
 from foretell import presets
 from foretell.data.store import Store
 from foretell.errors import ConfigError
+from foretell.model.encoders import DenseConfig
+from foretell.model.world_model import ModelConfig
 from foretell.objectives.masked import MaskedConfig
 from foretell.objectives.next_latent import NextLatentConfig
 from foretell.objectives.next_pixels import NextPixelsConfig
@@ -35,6 +37,7 @@ def train(
     fps: float | None = None,
     fit: Fit = "letterbox",
     smooth: int = 1,
+    keep_colour: bool = False,
     start_from: Path | None = None,
     config: OmitArgPrefixes[AvoidSubcommands[TrainConfig]],
 ) -> Path:
@@ -51,6 +54,8 @@ def train(
         fps: For a folder of videos: steps a second.
         fit: For a folder of videos: letterbox or crop.
         smooth: Steps over which surprise is averaged, an odd number: steadier alarms for crowded scenes, half of it late.
+        keep_colour: Preset dense: three channels of every token are its mean colour, given and not learned. An encoder that
+            learns by foretelling leaves colour out; with this, a change of colour is seen. Of no use for grey footage.
         start_from: A model folder, of the same preset, whose weights training begins with; unless given, random ones.
         config: How long and how.
     """
@@ -60,6 +65,8 @@ def train(
         print(ingest(Path(source), Path(out) / "store", size=size, fps=fps, fit=fit))
         store = Store.open(Path(out) / "store")
     model = {"dense": presets.dense, "pooled": presets.pooled, "vit": presets.vit}[preset]()
+    if keep_colour:
+        model = with_colour(model)
     if objective != "next_latent":
         config = dataclasses.replace(config, objective=of_kind(objective, config.objective))
     run = RunConfig(
@@ -70,6 +77,15 @@ def train(
         start_from=None if start_from is None else str(start_from),
     )
     return run_training(store, Path(out), run)
+
+
+def with_colour(model: ModelConfig) -> ModelConfig:
+    """The same, but that colour is kept. Raises ConfigError for an encoder that has no such choice."""
+    if not isinstance(model.encoder, DenseConfig):
+        raise ConfigError(
+            f"keep-colour: got encoder {type(model.encoder).__name__}, expected DenseConfig: preset dense"
+        )
+    return dataclasses.replace(model, encoder=dataclasses.replace(model.encoder, keep_colour=True))
 
 
 def of_kind(kind: Kind, given: ObjectiveConfig) -> ObjectiveConfig:

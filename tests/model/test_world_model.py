@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
 from foretell.data.clip import View
-from foretell.model.encoders import DenseConfig
+from foretell.model.encoders import DenseConfig, mean_colours
 from foretell.model.predictors import RecurrentConfig
-from foretell.model.world_model import ModelConfig, WorldModel
+from foretell.model.world_model import ModelConfig, WorldModel, scaled
 
 
 def small() -> ModelConfig:
@@ -47,3 +49,24 @@ def test_rollout_goes_on_from_the_last_step():
     torch.testing.assert_close(
         rolled[:, 1], model.predict(torch.cat([latents, rolled[:, :1]], 1)).next[:, -1], atol=1e-5, rtol=1e-4
     )
+
+
+def test_mean_colours_of_tokens_by_hand():
+    images = torch.zeros(1, 3, 8, 16)
+    images[0, :, :, 8:] = torch.tensor([0.9, 0.3, -0.6])[:, None, None]
+    images[0, :, :4, 8:] = 0  # half of the token
+    expected = torch.tensor([[0.2, 1.5, 0.15], [0.0, 0.0, 0.0]]).T[:, [1, 0]] / 2
+    torch.testing.assert_close(mean_colours(images)[0, :, 0], expected)
+
+
+def test_kept_colour_is_what_the_last_channels_say_and_nothing_learns_it():
+    torch.manual_seed(0)
+    config = small()
+    model = WorldModel(dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, keep_colour=True)))
+    frames = torch.randint(0, 256, (2, 3, 3, 16, 24), dtype=torch.uint8)
+    latents = model.encode(frames)[..., -3:].flatten(0, 2)
+    colours = mean_colours(scaled(frames).flatten(0, 1)).flatten(2).transpose(1, 2).flatten(0, 1)
+    expected = (colours - colours.mean(0)) / colours.std(0, unbiased=False)
+    torch.testing.assert_close(latents, expected, atol=1e-3, rtol=1e-3)
+    latents.sum().backward()
+    assert all(p.grad is None or p.grad.abs().max() == 0 for p in model.encoder.parameters())

@@ -11,7 +11,7 @@ from foretell.errors import ConfigError
 from foretell.model.encoders import DenseConfig, PooledConfig
 from foretell.model.predictors import CausalConfig, RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel
-from foretell.objectives.next_latent import NextLatent, NextLatentConfig, drawn_tokens, pixel_motion
+from foretell.objectives.next_latent import NextLatent, NextLatentConfig, change_weight, drawn_tokens, pixel_motion
 
 BATCH, STEPS, HEIGHT, WIDTH = 3, 9, 16, 32
 
@@ -79,6 +79,39 @@ def test_gradients_of_every_term_are_finite_and_reach_the_encoder():
         objective.terms(model, video(), generator())[name].backward()
         gradients = [p.grad for p in model.encoder.parameters()]
         assert all(g is not None and torch.isfinite(g).all() and g.abs().max() > 0 for g in gradients), name
+
+
+def test_an_encoder_at_rest_learns_nothing_and_its_statistics_stay():
+    model, objective = model_of(), NextLatent(NextLatentConfig(settle=0.4))
+    objective.before_step(model.train(), 0.59)
+    assert model.encoder.training
+    objective.before_step(model.train(), 0.6)
+    before = {name: tensor.clone() for name, tensor in model.encoder.state_dict().items()}
+    terms = objective.terms(model, video(), generator())
+    (terms["next"] + terms["rollout"]).backward()
+    assert all(p.grad is None for p in model.encoder.parameters())
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in model.predictor.parameters())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.encoder.state_dict().items())
+
+
+def test_while_the_encoder_rests_an_error_weighs_by_the_change():
+    """A new predictor says z' = z: each token's error is its change, weighed by that very change and a little."""
+    model, objective = model_of(), NextLatent(NextLatentConfig(settle=0.5))
+    objective.before_step(model, 0.5)
+    error = objective.terms(model, video(), generator())["next"]
+    latents = model.encode(video())
+    change = (latents[:, 1:] - latents[:, :-1]).pow(2).mean(-1)
+    weight = 0.1 + change / change.mean()  # random pictures: none changes 30 times the mean
+    torch.testing.assert_close(error, (weight * change).mean() / weight.mean())
+
+
+def test_weights_of_change_are_one_on_average_and_bounded():
+    latents = torch.zeros(1, 3, 100, 2)
+    latents[:, 2, 7] = 1.0  # one token of a hundred, in one of two steps
+    weight = change_weight(latents)
+    assert weight.mean().item() == pytest.approx(1.0)
+    assert (weight[0, 1, 7] / weight[0, 0, 0]).item() == pytest.approx((30 + 0.1) / 0.1)
+    assert torch.isfinite(change_weight(torch.zeros(1, 3, 4, 2))).all()
 
 
 def test_pixel_motion_on_known_data():

@@ -46,6 +46,7 @@ runs = {
     "pooled": (pooled, next_latent),
     "pixels": (dense, NextPixelsConfig(horizon=3, hidden=8)),
     "masked": (dense, MaskedConfig(horizon=3)),
+    "settled": (dense, NextLatentConfig(horizon=3, tokens=64, directions=8, settle=0.45)),
 }
 every_run = pytest.mark.parametrize("name", runs)
 

@@ -46,6 +46,7 @@ class Network(torch.nn.Linear):
     """One weight, that tells at which step it was."""
 
     config = SimpleNamespace(encoder=SimpleNamespace(latent_width=20))
+    resting = False
 
     def at(self, step: int) -> Network:
         self.weight.data.fill_(step)
@@ -111,6 +112,14 @@ def test_choice_goes_on_after_a_kill_and_never_asks_the_loss(
             choose = chooser()
             choose(Network(1, 1).at(resumed_at), resumed_at)
             assert choose.best()["step"] == LOOKS[resumed_at][2]
+
+
+def test_choice_starts_afresh_once_the_encoder_rests(chooser: Callable[[], Chooser]) -> None:
+    choose, network = chooser(), Network(1, 1)
+    for step in (1, 2, 3, 6, 5):  # of the first three another is better than what comes after
+        choose.objective.resting = step > 3
+        choose(network.at(step), step if step != 5 else 7)
+    assert choose.best()["step"] == 6
 
 
 def test_a_first_look_that_is_no_number_does_not_stay(chooser: Callable[[], Chooser], monkeypatch) -> None:

@@ -23,6 +23,9 @@ class DenseConfig:
     """Channels after the 4x4 patch stem."""
     channels: int = 128
     """Channels at token resolution."""
+    keep_colour: bool = False
+    """Three of the D channels are a token's mean colour, given and not learned. What is hard to foretell, an encoder that
+    learns by foretelling leaves out; colour is the first to go, and then nobody sees it change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +58,8 @@ EncoderConfig = DenseConfig | PooledConfig | ViTConfig | VJepaConfig
 
 TOKEN_PIXELS = 8
 """Edge of the square of pixels that one token of a dense encoder stands for."""
+OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (1.0, 0.0, -1.0), (-0.5, 1.0, -0.5))
+"""Brightness, red against blue, green against both: far less alike than red, green and blue are."""
 
 
 def latent_grid(config: EncoderConfig, height: int, width: int) -> tuple[int, int]:
@@ -71,20 +76,31 @@ class DenseEncoder(nn.Module):
 
     def __init__(self, config: DenseConfig) -> None:
         super().__init__()
+        self.keep_colour = config.keep_colour
+        learned = config.latent_width - (len(OPPONENT) if config.keep_colour else 0)
         self.body = nn.Sequential(
             nn.Conv2d(3, config.stem_channels, 4, stride=4),
             nn.ReLU(inplace=True),
             nn.Conv2d(config.stem_channels, config.channels, 3, stride=2, padding=1),
             nn.ReLU(inplace=True),
             ConvResidual(config.channels),
-            nn.Conv2d(config.channels, config.latent_width, 1),
+            nn.Conv2d(config.channels, learned, 1),
         )
         self.norm = LatentNorm(config.latent_width)
 
     def forward(self, frames: Tensor) -> Tensor:
-        maps = self.body(_images(frames))
+        images = _images(frames)
+        maps = self.body(images)
+        if self.keep_colour:
+            maps = torch.cat([maps, mean_colours(images).to(maps.dtype)], 1)
         latents: Tensor = self.norm(rearrange(maps, "(b t) d h w -> b t (h w) d", b=frames.shape[0]))
         return latents
+
+
+def mean_colours(images: Tensor) -> Tensor:
+    """Images (N, 3, H, W) -> of each token its mean brightness and two differences of colour, (N, 3, rows, columns)."""
+    means = torch.nn.functional.avg_pool2d(images.float(), TOKEN_PIXELS)
+    return torch.einsum("oc,nchw->nohw", torch.tensor(OPPONENT, device=images.device), means)
 
 
 class PooledEncoder(nn.Module):

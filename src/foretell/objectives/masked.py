@@ -76,6 +76,8 @@ class Masked(nn.Module):
     owned here, as are the token that stands for a hidden one and what fills it in.
     """
 
+    resting = False
+
     def __init__(self, config: MaskedConfig, model: WorldModel) -> None:
         super().__init__()
         if not isinstance(model.config.encoder, DenseConfig | ViTConfig):

@@ -59,6 +59,9 @@ class NextLatent(nn.Module):
     It owns no weights.
     """
 
+    resting = False
+    """Whether the encoder rests by now; then the error over copy is another's, and starts afresh."""
+
     def __init__(self, config: NextLatentConfig) -> None:
         super().__init__()
         self.config = config
@@ -67,10 +70,10 @@ class NextLatent(nn.Module):
 
     def terms(self, model: WorldModel, frames: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """The terms whose weighted sum is the loss; their names are those of `weights`."""
-        config, learning = self.config, model.encoder.training
-        with torch.set_grad_enabled(learning):
+        config = self.config
+        with torch.set_grad_enabled(not self.resting):
             latents = model.encode(frames)
-        weight = None if learning else change_weight(latents)
+        weight = change_weight(latents) if self.resting else None
         terms = errors_ahead(model, latents, latents, Tensor.float, config.horizon, config.starts, generator, weight)
 
         motion = pixel_motion(frames, model.grid)
@@ -88,8 +91,8 @@ class NextLatent(nn.Module):
 
         A latent that still learns may lower an error that weighs much by moving less; one that rests may not.
         """
-        if done >= 1 - self.config.settle:
-            model.encoder.eval()
+        self.resting = done >= 1 - self.config.settle
+        model.encoder.train(not self.resting)
 
     def after_step(self, model: WorldModel) -> None:
         """Nothing follows the weights."""

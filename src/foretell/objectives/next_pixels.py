@@ -43,6 +43,8 @@ class NextPixels(nn.Module):
     predictor. A pooled latent's one token paints the whole frame, which takes more weights than `matched` allows.
     """
 
+    resting = False
+
     def __init__(self, config: NextPixelsConfig, model: WorldModel) -> None:
         super().__init__()
         self.config = config

@@ -133,6 +133,7 @@ class Chooser:
     """Looks at the monitors of development clips, names alarms, and keeps the best weights, without any label.
 
     Best: the lowest error over copy among looks whose effective rank is at least 0.8 of the best rank so far. Never the loss.
+    Once the encoder rests, only looks since then count: the predictor no longer learns to be right where nothing changes.
     What the objective owns is kept with them: a decoder reads the latents of its own step.
     """
 
@@ -146,6 +147,7 @@ class Chooser:
         """The monitors of `model` after `step`, with the names of alarms; keeps its weights if they are the best so far."""
         with mixed_precision(self.precision, self.frames.device):
             values: dict[str, Any] = monitors(model, self.frames, self.decode)
+        values["resting"] = self.objective.resting
         self.history = [line for line in self.history if line["step"] < step]
         best_rank = max([line["rank"] or 0 for line in self.history] + [values["rank"]])
         found = alarms(values, model.config.encoder.latent_width, best_rank)
@@ -158,7 +160,8 @@ class Chooser:
     def best(self) -> dict[str, Any]:
         """The line of the diary whose weights are kept."""
         top, best = 0.0, None
-        for line in self.history:
+        now = self.history[-1].get("resting", False)
+        for line in (line for line in self.history if line.get("resting", False) == now):
             top = max(top, line["rank"] or 0)
             fit = (line["rank"] or 0) >= 0.8 * top
             if best is None or (fit and _copy_error(line) <= _copy_error(best)):
