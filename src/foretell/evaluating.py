@@ -138,7 +138,7 @@ def evaluate_simulated(model: Path, out: Path, controls: Path, control_steps: in
 
 def _oracle(exam: ExamConfig) -> StateOracle:
     clips = possible_clips(exam.world("train", 16), exam.oracle_clips, SEEDS["normal"])
-    return train_oracle(clips, steps=exam.oracle_steps)
+    return train_oracle(clips, HORIZONS, steps=exam.oracle_steps)
 
 
 class PublicSummary:

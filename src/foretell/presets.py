@@ -17,6 +17,13 @@ def dense() -> ModelConfig:
     return ModelConfig(encoder=DenseConfig(), predictor=RecurrentConfig())
 
 
+# foretell train store/ --out model/ --steps 4000 --horizon 8 --settle 0.33 --preset colour
+# For footage in which colour matters; not for grey footage. Intuitive physics: bench/results/intuition.json.
+def colour() -> ModelConfig:
+    """The dense one with half as many channels more, three of which are the mean colour of a token."""
+    return ModelConfig(encoder=DenseConfig(latent_width=48, keep_colour=True), predictor=RecurrentConfig())
+
+
 # foretell train store/ --out model/ --minutes 8 --preset pooled
 # Three times as many frames a second; for small worlds in full view. Forgets what is hidden.
 def pooled() -> ModelConfig:

@@ -11,8 +11,6 @@ from tyro.conf import AvoidSubcommands, OmitArgPrefixes, Positional
 from foretell import presets
 from foretell.data.store import Store
 from foretell.errors import ConfigError
-from foretell.model.encoders import DenseConfig
-from foretell.model.world_model import ModelConfig
 from foretell.objectives.masked import MaskedConfig
 from foretell.objectives.next_latent import NextLatentConfig
 from foretell.objectives.next_pixels import NextPixelsConfig
@@ -22,7 +20,7 @@ from foretell.train.loop import TrainConfig
 from foretell.train.run import RunConfig, run_training
 from foretell.verbs import Fit, ingest, is_store
 
-Preset = Literal["dense", "pooled", "vit"]
+Preset = Literal["dense", "colour", "pooled", "vit"]
 Kind = Literal["next_latent", "next_pixels", "masked"]
 
 
@@ -37,7 +35,8 @@ def train(
     fps: float | None = None,
     fit: Fit = "letterbox",
     smooth: int = 1,
-    keep_colour: bool = False,
+    nearest: int = 4,
+    farthest: int = 16,
     start_from: Path | None = None,
     config: OmitArgPrefixes[AvoidSubcommands[TrainConfig]],
 ) -> Path:
@@ -46,7 +45,7 @@ def train(
     Args:
         source: A store, local or remote, or a folder of videos.
         out: The model folder to write; a run that was cut short goes on, equal to the bit.
-        preset: dense for video; pooled for small worlds in full view; vit for a GPU.
+        preset: dense for video; colour where colour matters; pooled for small worlds in full view; vit for a GPU.
         objective: next_latent; or, to compare with it, next_pixels or masked, which have the flags --next, --rollout, --horizon
             and --starts in common with it.
         hold_out: Share of the footage set aside to calibrate; never trained on.
@@ -54,8 +53,9 @@ def train(
         fps: For a folder of videos: steps a second.
         fit: For a folder of videos: letterbox or crop.
         smooth: Steps over which surprise is averaged, an odd number: steadier alarms for crowded scenes, half of it late.
-        keep_colour: Preset dense: three channels of every token are its mean colour, given and not learned. An encoder that
-            learns by foretelling leaves colour out; with this, a change of colour is seen. Of no use for grey footage.
+        nearest: Fewest steps ahead at which what was foretold is held against what came. 1, with 1 the most, for what is wrong
+            at sight; more for what goes wrong little by little.
+        farthest: Most steps ahead.
         start_from: A model folder, of the same preset, whose weights training begins with; unless given, random ones.
         config: How long and how.
     """
@@ -64,28 +64,19 @@ def train(
     else:
         print(ingest(Path(source), Path(out) / "store", size=size, fps=fps, fit=fit))
         store = Store.open(Path(out) / "store")
-    model = {"dense": presets.dense, "pooled": presets.pooled, "vit": presets.vit}[preset]()
-    if keep_colour:
-        model = with_colour(model)
+    builds = {"dense": presets.dense, "colour": presets.colour, "pooled": presets.pooled, "vit": presets.vit}
+    model = builds[preset]()
     if objective != "next_latent":
         config = dataclasses.replace(config, objective=of_kind(objective, config.objective))
+    every = max(1, min(SurpriseConfig.every, farthest - nearest + 1))
     run = RunConfig(
         model=model,
         train=config,
-        surprise=SurpriseConfig(smooth=smooth),
+        surprise=SurpriseConfig(nearest=nearest, farthest=farthest, every=every, smooth=smooth),
         hold_out=hold_out,
         start_from=None if start_from is None else str(start_from),
     )
     return run_training(store, Path(out), run)
-
-
-def with_colour(model: ModelConfig) -> ModelConfig:
-    """The same, but that colour is kept. Raises ConfigError for an encoder that has no such choice."""
-    if not isinstance(model.encoder, DenseConfig):
-        raise ConfigError(
-            f"keep-colour: got encoder {type(model.encoder).__name__}, expected DenseConfig: preset dense"
-        )
-    return dataclasses.replace(model, encoder=dataclasses.replace(model.encoder, keep_colour=True))
 
 
 def of_kind(kind: Kind, given: ObjectiveConfig) -> ObjectiveConfig:

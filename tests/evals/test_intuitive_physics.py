@@ -106,7 +106,7 @@ def test_from_step_leaves_the_first_unscored():
 
 def test_the_oracle_learns_permanence_from_states():
     world = Physics(scenario="staged", frames=24, size=16)
-    oracle = train_oracle([world.episode(seed) for seed in range(250)], steps=250)
+    oracle = train_oracle([world.episode(seed) for seed in range(250)], (1, 4), steps=250)
     tests = Physics(scenario="staged", part="test", frames=24, size=16)
     verdict = examine({"oracle": oracle}, tests, "permanence", 20, 3)["oracle"]
     assert verdict.relative.mean() >= 0.9

@@ -22,6 +22,7 @@ from foretell.surprise.score import (
     PIECE,
     LatentScorer,
     MotionScorer,
+    Seen,
     SurpriseConfig,
     Whitening,
     fit_whitening,
@@ -35,6 +36,7 @@ from foretell.surprise.score import (
 SETTINGS = SurpriseConfig(nearest=2, farthest=5, every=2, context=2)
 BUILDS = {
     "dense": (DenseConfig(latent_width=5, stem_channels=6, channels=7), RecurrentConfig(hidden=4)),
+    "colour": (DenseConfig(latent_width=5, stem_channels=6, channels=7, keep_colour=True), RecurrentConfig(hidden=4)),
     "pooled": (PooledConfig(latent_width=5, channels=3, hidden=7), CausalConfig(width=8, depth=2, heads=2, history=3)),
 }
 
@@ -65,7 +67,7 @@ def model(request: pytest.FixtureRequest) -> WorldModel:
 @pytest.fixture
 def scorer(model: WorldModel) -> LatentScorer:
     root = torch.randn(4, 5, 5, generator=torch.Generator().manual_seed(1))
-    scale = torch.tensor([0.5, 2.0, 3.0, 4.0])
+    scale = torch.tensor([0.5, 2.0, 3.0, 4.0])[:, None] * torch.arange(1, 2 + model.kept_channels)
     return LatentScorer(model, Whitening(root @ root.mT + torch.eye(5), scale), SETTINGS)
 
 
@@ -141,11 +143,13 @@ def test_errors_are_those_of_the_rollouts(model: WorldModel, scorer: LatentScore
         residual = latents[0, step] - said[step - horizon, horizon - 1]
         torch.testing.assert_close(found.raw[step, word].flatten(), residual.pow(2).mean(-1))
         white = torch.einsum("pd,de,pe->p", residual, scorer.whitening.precision[number], residual)
+        kept = residual[:, 5 - model.kept_channels :].pow(2)
+        maps = torch.cat([white[:, None], kept], 1).view(rows, columns, -1)
         near = [
-            [white.view(rows, columns)[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2].mean() for x in range(columns)]
+            torch.stack([maps[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2].mean((0, 1)) for x in range(columns)])
             for y in range(rows)
         ]
-        expected = torch.tensor(near) / scorer.whitening.scale[number]
+        expected = (torch.stack(near) / scorer.whitening.scale[number]).amax(-1)
         torch.testing.assert_close(found.whitened[step, word], expected, rtol=1e-4, atol=1e-4)
 
 
@@ -160,6 +164,20 @@ def test_surprise_is_the_mean_of_the_words(scorer: LatentScorer) -> None:
         words = errors.whitened[step, errors.ahead[step] > 0].numpy()
         np.testing.assert_allclose(heat[step], words.mean(0), rtol=1e-5)
         np.testing.assert_allclose(surprise[step], words.max((1, 2)).mean(), rtol=1e-5)
+
+
+def test_a_change_of_what_is_kept_alone_is_the_largest_error() -> None:
+    """Among 5 whitened channels it would count a fifth."""
+    torch.manual_seed(0)
+    config = ModelConfig(view=View(height=16, width=32), encoder=BUILDS["colour"][0], predictor=RecurrentConfig())
+    model = WorldModel(config)
+    seen = Seen(torch.zeros(1, 8, 5), torch.zeros(1, 1, 8, 5), torch.ones(1, 1, dtype=torch.long))
+    seen.happened[0, 3, 4] = 2.0
+    alone = SurpriseConfig(nearest=1, farthest=1, every=1, neighbourhood=1)
+    errors = token_errors(seen, torch.eye(5)[None] / 5, alone, model)[0, 0]
+    assert errors.shape == (2, 4, 4)
+    assert errors[0, 3].tolist() == pytest.approx([4 / 5, 0, 0, 4])
+    assert errors.sum() == pytest.approx(4.8)
 
 
 def test_settings_that_leave_steps_unspoken_of_are_refused() -> None:
@@ -238,14 +256,14 @@ def test_normal_residuals_are_one_on_average_and_one_frame_in_twenty_is_above_th
     alone = replace(SETTINGS, neighbourhood=1)
     whitening = fit_whitening(model, lambda: clips(180, 150, 120), alone)
     seen = list(foretold_clips(model, lambda: clips(180, 150, 120), alone))
-    errors = torch.cat([token_errors(one, whitening.precision, alone, model.grid) for one in seen])
+    errors = torch.cat([token_errors(one, whitening.precision, alone, model) for one in seen])
     ahead = torch.cat([one.ahead for one in seen])
     for number, horizon in enumerate(alone.horizons):
         of_horizon = errors[ahead == horizon]
         assert len(of_horizon) >= len(errors) // alone.every - 9
-        assert of_horizon.mean().item() == pytest.approx(1, rel=0.15)  # few residuals: shrinkage shows
+        assert of_horizon[..., 0].mean().item() == pytest.approx(1, rel=0.15)  # few residuals: shrinkage shows
         above = of_horizon.amax((1, 2)) > whitening.scale[number]
-        assert above.float().mean().item() == pytest.approx(0.05, abs=0.01)
+        assert above.float().mean(0).tolist() == [pytest.approx(0.05, abs=0.01)] * (1 + model.kept_channels)
 
 
 @torch.inference_mode()

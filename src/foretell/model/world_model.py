@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from foretell.data.clip import View
-from foretell.model.encoders import DenseConfig, Encoder, EncoderConfig, build_encoder, latent_grid
+from foretell.model.encoders import OPPONENT, DenseConfig, Encoder, EncoderConfig, build_encoder, latent_grid
 from foretell.model.predictors import Predictor, PredictorConfig, RecurrentConfig, build_predictor
 from foretell.shapes import check_axes
 
@@ -46,6 +46,12 @@ class WorldModel(nn.Module):
         self.encoder: Encoder = build_encoder(config.encoder, view.height, view.width)
         self.predictor: Predictor = build_predictor(config.predictor, config.encoder.latent_width, self.grid)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def kept_channels(self) -> int:
+        """How many channels of a latent, the last ones, are given and not learned."""
+        encoder = self.config.encoder
+        return len(OPPONENT) if isinstance(encoder, DenseConfig) and encoder.keep_colour else 0
 
     def encode(self, frames: Tensor) -> Tensor:
         """frames uint8 (B, T, 3, H, W) -> latents (B, T, P, D). Raises ShapeError."""

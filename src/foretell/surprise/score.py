@@ -92,7 +92,9 @@ class Whitening(NamedTuple):
     """What normal residuals look like, for each of H horizons."""
 
     precision: Tensor  # (H, D, D) inverse covariance, divided by D: the whitened error is 1 on average
-    scale: Tensor  # (H,) largest token error of a frame that 1 in 20 normal frames exceeds
+    scale: (
+        Tensor  # (H, 1 + C) largest error of a frame that 1 in 20 normal frames exceeds: whitened, of each kept channel
+    )
 
 
 def shrunk_covariance(residuals: Tensor) -> Tensor:
@@ -115,7 +117,9 @@ class Errors(NamedTuple):
     """How wrong each of W words was about each step and token; NaN where there was no word."""
 
     raw: Tensor  # (T, W, rows, columns) squared latent error, mean over D
-    whitened: Tensor  # (T, W, rows, columns) in units of normal error, averaged over the neighbourhood
+    whitened: (
+        Tensor  # (T, W, rows, columns) in units of normal error, averaged over the neighbourhood, the largest of 1 + C
+    )
     ahead: Tensor  # (T, W) how many steps before it was spoken; 0: no word
 
 
@@ -145,9 +149,9 @@ class LatentScorer:
         seen = self.stream.next(frames)
         raw = (seen.happened[:, None] - seen.said).pow(2).mean(-1)
         raw = rearrange(raw, "t w (y x) -> t w y x", y=self.model.grid[0])
-        whitened = token_errors(seen, self.whitening.precision, self.config, self.model.grid)
+        whitened = token_errors(seen, self.whitening.precision, self.config, self.model)
         scale = self.whitening.scale[_number(seen.ahead, self.config)]
-        return Errors(raw, whitened / scale[:, :, None, None], seen.ahead)
+        return Errors(raw, (whitened / scale[:, :, None, None]).amax(-1), seen.ahead)
 
 
 class Seen(NamedTuple):
@@ -205,14 +209,19 @@ class Stream:
             self.minds = torch.cat([self.minds, predictor.memory_after(foretold.memories, [t])[0]])
 
 
-def token_errors(seen: Seen, precision: Tensor, config: SurpriseConfig, grid: tuple[int, int]) -> Tensor:
-    """r' precision r for the residual r of every word and token, averaged over its neighbourhood: (T, W, rows, columns)."""
+def token_errors(seen: Seen, precision: Tensor, config: SurpriseConfig, model: WorldModel) -> Tensor:
+    """Errors of every word and token, averaged over its neighbourhood: (T, W, rows, columns, 1 + C).
+
+    First r' precision r for the residual r; then r^2 of each of the C channels that the encoder keeps and does not learn.
+    These are few among D, and in the mean over all a change in them alone would go under.
+    """
     residual = seen.happened[:, None] - seen.said
-    error = ((residual @ precision[_number(seen.ahead, config)]) * residual).sum(-1)
-    maps = rearrange(error, "t w (y x) -> t w y x", y=grid[0])
-    return torch.nn.functional.avg_pool2d(
-        maps, config.neighbourhood, 1, config.neighbourhood // 2, count_include_pad=False
-    )
+    whole = ((residual @ precision[_number(seen.ahead, config)]) * residual).sum(-1, keepdim=True)
+    kept = residual[..., residual.shape[-1] - model.kept_channels :].pow(2)
+    maps = rearrange(torch.cat([whole, kept], -1), "t w (y x) c -> (t w) c y x", y=model.grid[0])
+    edge = config.neighbourhood
+    pooled = torch.nn.functional.avg_pool2d(maps, edge, 1, edge // 2, count_include_pad=False)
+    return rearrange(pooled, "(t w) c y x -> t w y x c", t=len(seen.happened))
 
 
 def _number(ahead: Tensor, config: SurpriseConfig) -> Tensor:
@@ -238,10 +247,10 @@ def fit_whitening(model: WorldModel, normal: Clips, config: SurpriseConfig) -> W
     precision = (torch.linalg.inv(covariance / known[:, None, None]) / width).float()
     largest: list[list[Tensor]] = [[] for _ in horizons]
     for seen in foretold_clips(model, normal, config):
-        errors = token_errors(seen, precision, config, model.grid).amax((2, 3))
+        errors = token_errors(seen, precision, config, model).amax((2, 3))
         for number, horizon in enumerate(horizons):
             largest[number].append(errors[seen.ahead == horizon])
-    return Whitening(precision, torch.stack([torch.cat(of_horizon).quantile(0.95) for of_horizon in largest]))
+    return Whitening(precision, torch.stack([torch.cat(of_horizon).quantile(0.95, 0) for of_horizon in largest]))
 
 
 def foretold_clips(model: WorldModel, clips: Clips, config: SurpriseConfig) -> Iterator[Seen]:
@@ -283,6 +292,7 @@ def load_whitening(path: Path) -> tuple[Whitening, SurpriseConfig]:
     """Read what `save_whitening` wrote. Raises CheckpointError if it is missing or damaged."""
     tensors, facts = load_tensors(path)
     try:
+        tensors["scale"] = tensors["scale"].view(len(tensors["precision"]), -1)  # (H,) before channels could be kept
         return Whitening(**tensors), SurpriseConfig(**facts)
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: holds no whitening ({error}): bring it back, or train again") from error
