@@ -1,0 +1,113 @@
+"""Which build and objective understands more? Equal minutes for each, judged on development quadruplets.
+
+    python bench/better_models.py --work WORK [--minutes 8] [--seeds 0] [--quadruplets 40]
+
+WORK/store holds staged scenes (bench/intuition.py records them). Writes bench/results/better_models.json. The development
+part is where choices are made; the test part is left to bench/intuition.py, and to what won here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from intuition import WORLD
+from result import write_result
+
+import foretell
+from foretell import presets
+from foretell.data.store import Store
+from foretell.evals.exam import HORIZONS, SEEDS, possible_clips
+from foretell.evals.intuitive_physics import examine
+from foretell.evals.judges import Foresight
+from foretell.model.predictors import CausalConfig
+from foretell.model.world_model import ModelConfig
+from foretell.objectives.masked import MaskedConfig
+from foretell.objectives.next_latent import NextLatentConfig
+from foretell.objectives.objective import ObjectiveConfig
+from foretell.train.run import RunConfig, run_training
+from foretell.worlds.stage import PROPERTIES
+
+
+class Variant(NamedTuple):
+    """A build and what it learns by."""
+
+    model: Callable[[], ModelConfig]
+    objective: ObjectiveConfig
+
+
+def causal() -> ModelConfig:
+    """The dense encoder, and attention over the last steps of every token instead of memory in space."""
+    return dataclasses.replace(presets.dense(), predictor=CausalConfig())
+
+
+VARIANTS = {
+    "recurrent memory, rollouts of 8": Variant(presets.dense, NextLatentConfig(horizon=8)),
+    "recurrent memory, rollouts of 4": Variant(presets.dense, NextLatentConfig(horizon=4)),
+    "recurrent memory, one step alone": Variant(presets.dense, NextLatentConfig(horizon=2, rollout=0.0)),
+    "encoder at rest for the last third": Variant(presets.dense, NextLatentConfig(horizon=8, settle=0.33)),
+    "colour kept": Variant(presets.colour, NextLatentConfig(horizon=8)),
+    "causal attention, rollouts of 8": Variant(causal, NextLatentConfig(horizon=8)),
+    "masked, recurrent memory": Variant(presets.dense, MaskedConfig(horizon=8)),
+}
+
+
+def main() -> None:
+    """Train and judge each variant, write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--quadruplets", type=int, default=40)
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    arguments = parser.parse_args()
+    figures: dict[str, list[float]] = {}
+    for name in arguments.only:
+        for seed in arguments.seeds:
+            found = judged(arguments, name, seed)
+            print(name, seed, {figure: round(value, 3) for figure, value in found.items()}, flush=True)
+            for figure, value in found.items():
+                figures.setdefault(f"{name}/{figure}", []).append(value)
+    write_result(
+        Path(__file__).parent / "results" / "better_models.json",
+        protocol={
+            "unit": "relative accuracy on quadruplets of the development part; CPU-minutes of training",
+            "world": repr(WORLD),
+            "minutes": arguments.minutes,
+            "quadruplets": arguments.quadruplets,
+            "horizons": HORIZONS,
+            "seeds of the exam": SEEDS,
+            "variants": {name: repr(VARIANTS[name].objective) for name in arguments.only},
+        },
+        seeds=arguments.seeds,
+        metrics=figures,
+        baselines={"chance": 0.5},
+    )
+
+
+def judged(arguments: argparse.Namespace, name: str, seed: int) -> dict[str, float]:
+    """One training of a variant: accuracy for each property, their mean, and what it cost."""
+    variant = VARIANTS[name]
+    config = foretell.TrainConfig(minutes=arguments.minutes, seed=seed, check_every=250, objective=variant.objective)
+    folder = arguments.work / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+    began = time.process_time()
+    run = RunConfig(model=variant.model(), train=config, hold_out=0.02)  # nothing is calibrated here
+    model = foretell.load_model(run_training(Store.open(arguments.work / "store"), folder, run))
+    cost = (time.process_time() - began) / 60
+    judge = Foresight(model, possible_clips(WORLD, 128, SEEDS["normal"]), HORIZONS)
+    world = dataclasses.replace(WORLD, part="development")
+    found = {
+        kind: float(
+            examine({name: judge}, world, kind, arguments.quadruplets, SEEDS["quadruplets"])[name].relative.mean()
+        )
+        for kind in PROPERTIES
+    }
+    return found | {"mean": sum(found.values()) / len(found), "cpu_minutes": cost}
+
+
+if __name__ == "__main__":
+    main()
