@@ -23,6 +23,8 @@ from foretell.worlds.record import record
 WORLD = Physics(scenario="staged", frames=24)
 RECORD_SEED, EPISODES, HOLD_OUT = 1, 12_000, 0.1
 OBJECTIVE = NextLatentConfig(horizon=8, starts=2, settle=0.33)
+SURPRISE = {"nearest": 1, "farthest": 1, "context": 8}
+"""Judged one step ahead, from the tenth frame on: whether a screen will rise, at the sixth, nobody can know."""
 
 
 def main() -> None:
@@ -60,6 +62,7 @@ def main() -> None:
             "train": {"world": repr(WORLD), "seed": RECORD_SEED, "episodes": EPISODES, "hold_out": HOLD_OUT},
             "steps": arguments.steps,
             "objective": repr(OBJECTIVE),
+            "surprise": SURPRISE,
             "exam": {k: v for k, v in results[0]["protocol"].items() if k != "model"},
         },
         seeds=arguments.seeds,

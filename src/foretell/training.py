@@ -37,6 +37,7 @@ def train(
     smooth: int = 1,
     nearest: int = 4,
     farthest: int = 16,
+    context: int = 4,
     start_from: Path | None = None,
     config: OmitArgPrefixes[AvoidSubcommands[TrainConfig]],
 ) -> Path:
@@ -56,6 +57,7 @@ def train(
         nearest: Fewest steps ahead at which what was foretold is held against what came. 1, with 1 the most, for what is wrong
             at sight; more for what goes wrong little by little.
         farthest: Most steps ahead.
+        context: Steps to be seen before the first of them: what comes unannounced at the start of a clip is not judged.
         start_from: A model folder, of the same preset, whose weights training begins with; unless given, random ones.
         config: How long and how.
     """
@@ -72,7 +74,7 @@ def train(
     run = RunConfig(
         model=model,
         train=config,
-        surprise=SurpriseConfig(nearest=nearest, farthest=farthest, every=every, smooth=smooth),
+        surprise=SurpriseConfig(nearest=nearest, farthest=farthest, every=every, context=context, smooth=smooth),
         hold_out=hold_out,
         start_from=None if start_from is None else str(start_from),
     )
