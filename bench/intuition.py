@@ -76,9 +76,7 @@ def train(work: Path, model: Path, seed: int, steps: int) -> None:
     record(WORLD, work / "videos", episodes=EPISODES, seed=RECORD_SEED, workers=2)
     foretell.ingest(work / "videos", work / "store")
     config = foretell.TrainConfig(steps=steps, seed=seed, check_every=500, save_every=200, objective=OBJECTIVE)
-    foretell.train_model(
-        str(work / "store"), model, preset="colour", hold_out=HOLD_OUT, nearest=1, farthest=1, config=config
-    )
+    foretell.train_model(str(work / "store"), model, preset="colour", hold_out=HOLD_OUT, **SURPRISE, config=config)
 
 
 if __name__ == "__main__":

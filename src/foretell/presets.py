@@ -18,7 +18,7 @@ def dense() -> ModelConfig:
 
 
 # foretell train store/ --out model/ --steps 4000 --horizon 8 --settle 0.33 --preset colour
-# For footage in which colour matters; not for grey footage. Intuitive physics: bench/results/intuition.json.
+# For footage in which colour matters; not for grey footage. Intuitive physics, one seed: bench/results/intuition_seed0.json.
 def colour() -> ModelConfig:
     """The dense one with half as many channels more, three of which are the mean colour of a token."""
     return ModelConfig(encoder=DenseConfig(latent_width=48, keep_colour=True), predictor=RecurrentConfig())

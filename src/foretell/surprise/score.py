@@ -92,9 +92,7 @@ class Whitening(NamedTuple):
     """What normal residuals look like, for each of H horizons."""
 
     precision: Tensor  # (H, D, D) inverse covariance, divided by D: the whitened error is 1 on average
-    scale: (
-        Tensor  # (H, 1 + C) largest error of a frame that 1 in 20 normal frames exceeds: whitened, of each kept channel
-    )
+    scale: Tensor  # (H, 1 + C) largest error of a frame that 1 in 20 exceed: whitened, and of each kept channel
 
 
 def shrunk_covariance(residuals: Tensor) -> Tensor:
@@ -117,9 +115,7 @@ class Errors(NamedTuple):
     """How wrong each of W words was about each step and token; NaN where there was no word."""
 
     raw: Tensor  # (T, W, rows, columns) squared latent error, mean over D
-    whitened: (
-        Tensor  # (T, W, rows, columns) in units of normal error, averaged over the neighbourhood, the largest of 1 + C
-    )
+    whitened: Tensor  # (T, W, rows, columns) the largest of 1 + C, in units of normal error, over the neighbourhood
     ahead: Tensor  # (T, W) how many steps before it was spoken; 0: no word
 
 
