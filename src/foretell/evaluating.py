@@ -122,6 +122,7 @@ def evaluate_simulated(model: Path, out: Path, controls: Path, control_steps: in
             **exam.protocol,
             "control_steps": control_steps,
             "model": read_config(model)["sha256"],
+            "trained": {k: read_config(model)["run"][k] for k in ("train", "surprise", "hold_out")},
         },
         seeds=[read_config(model)["run"]["train"]["seed"]],
         metrics=figures[MODEL] | alarms,
