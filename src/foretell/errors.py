@@ -5,7 +5,8 @@
     ├── DataError         a file, a folder or a store cannot be used
     ├── ShapeError        an array does not have the axes it should
     ├── CheckpointError   a model or run folder is missing something or was altered
-    └── CalibrationError  the promise asked for cannot be made from this footage
+    ├── CalibrationError  the promise asked for cannot be made from this footage
+    └── PlanError         no plan can be made, or none may be carried out
 
 The user's fault is one of these; our own fault is an ``assert``.
 """
@@ -33,3 +34,7 @@ class CheckpointError(ForetellError):
 
 class CalibrationError(ForetellError):
     """The promise asked for cannot be made from this footage."""
+
+
+class PlanError(ForetellError):
+    """No plan can be made, or none may be carried out."""

@@ -2,10 +2,12 @@
 
 B batch    T time (steps)    C channels    H W pixels
 P tokens of one frame        D latent width
+A action width               S candidate plans
 
 frames   (B, T, C, H, W)     uint8 on disk as (T, H, W, C), float in the model
 latents  (B, T, P, D)        P = 1 for pooled encoders
 surprise (B, T)
+actions  (B, T, A)           candidates (B, S, T, A), costs (B, S)
 """
 
 from __future__ import annotations

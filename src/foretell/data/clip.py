@@ -34,9 +34,13 @@ class View:
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """One stretch of experience. frames: uint8 (T, H, W, 3); states: name -> (T, ...) truth of a simulated world."""
+    """One stretch of experience. frames: uint8 (T, H, W, 3); states: name -> (T, ...) truth of a simulated world.
+
+    actions: float32 (T, A), what was done after each frame was seen, which leads to the next one; None where nobody acts.
+    """
 
     name: str
     frames: np.ndarray
     fps: float
     states: dict[str, np.ndarray] = field(default_factory=dict)
+    actions: np.ndarray | None = None
