@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from foretell.data import ingest_plan as plan
+from foretell.data.actions import keep_actions, read_actions
 from foretell.data.clip import View
 from foretell.data.ingest_worker import Message, ingest_sources, run_processes
 from foretell.data.readers import Source, find_sources, summarise_fps
@@ -206,6 +207,8 @@ def _finish(
     clips.sort(key=lambda clip: natural(clip.name))
     statistics = _statistics(entries)
     if not finished:
+        if (acted := read_actions(Path(source))) is not None:
+            keep_actions(out, acted, {clip.name: clip.frames for clip in clips})
         write_whole(out / INDEX_NAME, index_text(view, clips, statistics, skipped))
     return clips, statistics
 

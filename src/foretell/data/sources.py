@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from foretell.data.actions import RECORDING, STATES, TABLE
 from foretell.errors import DataError
 
 IMAGE_CODECS = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".bmp": "bmp", ".tif": "tiff", ".tiff": "tiff"}
@@ -37,9 +38,9 @@ class Fingerprint:
 def find_sources(path: Path | str) -> list[Source]:
     """All sources below a folder, walked recursively in natural order (2 before 10), or the one file given.
 
-    Every file is listed, so that what cannot be read is named later and not lost: only hidden files (a leading dot)
-    are left out, and the numbered images of a folder are one source together. Raises DataError if `path` does not
-    exist or holds no file at all.
+    Every file is listed, so that what cannot be read is named later and not lost: only hidden files (a leading dot) and
+    the tables that belong to videos (see data/actions.py) are left out, and the numbered images of a folder are one
+    source together. Raises DataError if `path` does not exist or holds no file at all.
     """
     path = Path(path)
     if not os.path.exists(path):  # os's, which says no to a name too long for the disk, where pathlib's raises
@@ -83,7 +84,10 @@ def _walk(folder: Path, top: str, below: str, seen: frozenset[str] = frozenset()
     if len(numbered) > 1:
         yield Source(path=folder, name=below or top, kind="images")
         entries = [entry for entry in entries if entry not in numbered]
+    stems = {entry.stem for entry in entries if entry.suffix != ".csv"}
     for entry in entries:
+        if entry.name in (RECORDING, STATES, TABLE) or (entry.suffix == ".csv" and entry.stem in stems):
+            continue
         name = f"{below}/{_shown(entry)}" if below else _shown(entry)
         if entry.is_dir():
             yield from _walk(entry, top, name, seen | {real})

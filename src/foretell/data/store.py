@@ -3,6 +3,7 @@
 store.json        version, view, statistics, and for every clip where it lies; written last, so it tells "finished"
 frames-00.u8      uint8 pixels, (frame, row, column, channel), clips one after the other
 frames-00.jsonl   what is committed in frames-00.u8, a line a clip (read by ingest alone, see shard.py)
+actions.npz       what was done in every clip, where somebody acted (see actions.py)
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from foretell.data.actions import KEPT, ActionLog, parse_actions
 from foretell.data.clip import View
 from foretell.errors import ConfigError, DataError
 
@@ -66,9 +68,18 @@ class Store:
     """A finished clip store, opened for reading with `Store.open`."""
 
     def __init__(
-        self, *, where: str, view: View, clips: Sequence[ClipRecord], statistics: Statistics, shards: dict[str, _Shard]
+        self,
+        *,
+        where: str,
+        view: View,
+        clips: Sequence[ClipRecord],
+        statistics: Statistics,
+        shards: dict[str, _Shard],
+        log: ActionLog | None,
     ) -> None:
         self.where = where
+        self.log = log
+        """What was done in every clip; None where nobody acted."""
         self.view = view
         self.clips = list(clips)
         self.statistics = statistics
@@ -218,7 +229,8 @@ def _open_local(path: Path) -> Store:
         shard = path / name
         _check_size(str(path), name, shard.stat().st_size if shard.exists() else None, needed)
         shards[name] = map_frames(shard, view)
-    return Store(where=str(path), view=view, clips=clips, statistics=statistics, shards=shards)
+    log = parse_actions((path / KEPT).read_bytes(), str(path / KEPT)) if (path / KEPT).exists() else None
+    return Store(where=str(path), view=view, clips=clips, statistics=statistics, shards=shards, log=log)
 
 
 class _RemoteShard:
@@ -251,4 +263,6 @@ def _open_remote(url: str) -> Store:
         path = f"{root}/{name}"
         _check_size(url, name, files.size(path) if files.exists(path) else None, needed)
         shards[name] = _RemoteShard(files, path, view)
-    return Store(where=url, view=view, clips=clips, statistics=statistics, shards=shards)
+    kept = f"{root}/{KEPT}"
+    log = parse_actions(files.cat_file(kept), f"{url}/{KEPT}") if files.exists(kept) else None
+    return Store(where=url, view=view, clips=clips, statistics=statistics, shards=shards, log=log)
