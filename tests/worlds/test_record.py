@@ -14,7 +14,9 @@ import pytest
 
 from foretell.errors import ConfigError, DataError
 from foretell.worlds.physics import Physics
+from foretell.worlds.played import Played
 from foretell.worlds.record import episode_seed, record, table_rows
+from foretell.worlds.rooms import Rooms, RoomsConfig
 
 LUMA = np.array([0.299, 0.587, 0.114])
 world = Physics(size=32, frames=21, scenario="colliding")
@@ -198,3 +200,46 @@ def test_missing_pyarrow_names_the_extra(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"foretell\[sim\]"):
         record(world, tmp_path, episodes=1, seed=0)
     assert not list(tmp_path.iterdir())
+
+
+played = Played(Rooms(RoomsConfig(size=32, hazards=1)), "mixed", 18)
+
+
+def test_where_somebody_acts_there_is_a_row_a_frame_of_actions_and_of_states(tmp_path):
+    summary = record(played, tmp_path, episodes=3, seed=4, progress=False)
+    assert "actions.parquet and states.parquet" in str(summary)
+    assert summary.frames == 54
+    settings = json.loads((tmp_path / "recording.json").read_text())
+    assert settings["actions"] == {"low": [-1.0, -1.0], "high": [1.0, 1.0], "discrete": False}
+    actions, states = (parquet.read_table(tmp_path / f"{name}.parquet") for name in ("actions", "states"))
+    assert actions.column_names == ["file", "frame", "action_0", "action_1"]
+    assert states.column_names == ["episode", "file", "frame", "x", "y", "clearance"]
+    for i in range(3):
+        clip = played.episode(episode_seed(4, i))
+        file = f"seed4_{i:05d}.mp4"
+        for table, names, expected in (
+            (actions, ("action_0", "action_1"), clip.actions),
+            (states, ("x", "y", "clearance"), np.stack(list(clip.states.values()), 1)),
+        ):
+            rows = [row for row in table.to_pylist() if row["file"] == file]
+            assert [row["frame"] for row in rows] == list(range(18))
+            np.testing.assert_array_equal([[row[name] for name in names] for row in rows], expected)
+        assert decode(tmp_path / file).shape == clip.frames.shape
+
+
+def test_a_recording_with_actions_is_continued_and_kept_apart_too(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    record(played, whole, episodes=4, seed=1, workers=2, progress=False)
+    record(played, cut, episodes=2, seed=1, progress=False)
+    (cut / "actions.parquet").unlink()
+    record(played, cut, episodes=4, seed=1, progress=False)
+    assert files(cut) == files(whole)
+    other = Played(Rooms(RoomsConfig(size=32, hazards=1)), "random", 18)
+    with pytest.raises(DataError, match="use another folder"):
+        record(other, cut, episodes=4, seed=1, progress=False)
+
+
+def test_a_recording_without_actions_has_no_word_of_them(tmp_path):
+    assert "actions" not in str(record(world, tmp_path, episodes=1, seed=1, progress=False))
+    assert not (tmp_path / "actions.parquet").exists()
+    assert "actions" not in json.loads((tmp_path / "recording.json").read_text())

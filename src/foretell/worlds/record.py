@@ -1,4 +1,4 @@
-"""Record a world: one H.264 file per episode, and one table of the true states beside them."""
+"""Record a world: one H.264 file per episode, and beside them tables of the true states and of what was done."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +20,10 @@ from foretell.data.clip import Clip
 from foretell.errors import ConfigError, DataError
 from foretell.log import progress as progress_bar
 from foretell.log import write_whole
+from foretell.worlds.played import Played
 from foretell.worlds.world import World
 
-TABLE, SETTINGS = "states.parquet", "recording.json"
+TABLE, ACTIONS, SETTINGS = "states.parquet", "actions.parquet", "recording.json"
 _ROWS_AT_ONCE = 100_000
 
 
@@ -31,7 +32,7 @@ class RecordSummary:
     """What a recording left on disk."""
 
     out: Path
-    """The folder: seed1_00000.mp4 and on, states.parquet, recording.json."""
+    """The folder: seed1_00000.mp4 and on, states.parquet, recording.json, and actions.parquet where somebody acts."""
     episodes: int
     """Videos in the folder that belong to the recording."""
     written: int
@@ -40,10 +41,13 @@ class RecordSummary:
     """Of them, those that an earlier run had finished."""
     frames: int
     """Frames of all of them together."""
+    acted: bool = False
+    """Whether what was done is recorded, too."""
 
     def __str__(self) -> str:
         """What the command line prints."""
-        return f"{self.out}: {self.episodes} videos, {self.frames} frames, and states.parquet ({self.kept} videos were there already)"
+        tables = f"{ACTIONS} and {TABLE}" if self.acted else f"and {TABLE}"
+        return f"{self.out}: {self.episodes} videos, {self.frames} frames, {tables} ({self.kept} videos were there already)"
 
 
 def record(
@@ -52,9 +56,12 @@ def record(
     """Write `episodes` videos of a world and the table of their true states to the folder `out`.
 
     Episode i depends on (world, seed, i) alone. states.parquet has a row for every episode, frame and object that there
-    is; its columns are episode, file, frame, object and the world's states. A run that was cut short is finished by the
-    same call; a longer one continues it. Several workers are processes of their own, so a script that asks for them
-    must keep its own work under `if __name__ == "__main__"`.
+    is; its columns are episode, file, frame, object and the world's states. A world without objects has a row a frame.
+    Where somebody acts (Played), actions.parquet has a row a frame as well: file, frame, action_0 and on; and
+    recording.json says what may be done: {"low": [...], "high": [...], "discrete": bool} under "actions".
+
+    A run that was cut short is finished by the same call; a longer one continues it. Several workers are processes of
+    their own, so a script that asks for them must keep its own work under `if __name__ == "__main__"`.
 
     Raises ConfigError for impossible numbers, DataError if `out` cannot be written or holds another recording.
     """
@@ -64,21 +71,30 @@ def record(
         raise ConfigError(f"record: got {got}; expected at least 1 episode, a seed from 0 up, at least 1 worker")
     _import_pyarrow()  # before an hour's work, not after it
     _open_folder(out, world, episodes, seed)
-    table = _Table(out)
+    acted = isinstance(world, Played)
+    states, actions = _Table(out / TABLE), _Table(out / ACTIONS)
     written = frames = 0
     bar = progress_bar(episodes, "record", "episode") if progress else None
     try:
-        for i, (states, new) in enumerate(_episodes(world, out, episodes, seed, workers)):
-            table.add(i, episode_path(out, seed, i).name, states)
-            written, frames = written + new, frames + len(states["shape"])
+        for i, made in enumerate(_episodes(world, out, episodes, seed, workers)):
+            file = episode_path(out, seed, i).name
+            states.add(table_rows(i, file, made.states))
+            if made.actions is not None:
+                actions.add(action_rows(file, made.actions))
+            written, frames = written + made.new, frames + made.frames
             if bar is not None:
                 bar.update()
-        table.close()
+        if acted:
+            actions.close()
+        states.close()
     finally:
-        table.discard()
+        states.discard()
+        actions.discard()
         if bar is not None:
             bar.close()
-    return RecordSummary(out=out, episodes=episodes, written=written, kept=episodes - written, frames=frames)
+    return RecordSummary(
+        out=out, episodes=episodes, written=written, kept=episodes - written, frames=frames, acted=acted
+    )
 
 
 def episode_seed(seed: int, episode: int) -> int:
@@ -92,21 +108,29 @@ def episode_path(out: Path, seed: int, episode: int) -> Path:
     return out / f"seed{seed}_{episode:05d}.mp4"
 
 
-def _record_episode(world: World, path: Path, seed: int) -> tuple[dict[str, np.ndarray], bool]:
-    """One episode's states, and whether its video had still to be written. A video under its name is complete."""
+class _Made(NamedTuple):
+    """What is known of an episode beside its video."""
+
+    states: dict[str, np.ndarray]
+    actions: np.ndarray | None
+    frames: int
+    new: bool
+    """Whether its video had still to be written."""
+
+
+def _record_episode(world: World, path: Path, seed: int) -> _Made:
+    """Make one episode. A video under its name is complete."""
     clip: Clip = world.episode(seed)
-    if path.exists():
-        return clip.states, False
-    from foretell.data.writers import write_video
+    new = not path.exists()
+    if new:
+        from foretell.data.writers import write_video
 
-    write_video(path, clip.frames, clip.fps)
-    return clip.states, True
+        write_video(path, clip.frames, clip.fps)
+    return _Made(clip.states, clip.actions, len(clip.frames), new)
 
 
-def _episodes(
-    world: World, out: Path, episodes: int, seed: int, workers: int
-) -> Iterator[tuple[dict[str, np.ndarray], bool]]:
-    """States of every episode in order, whoever makes it; only a few episodes ahead, so that memory stays bounded."""
+def _episodes(world: World, out: Path, episodes: int, seed: int, workers: int) -> Iterator[_Made]:
+    """Every episode in order, whoever makes it; only a few episodes ahead, so that memory stays bounded."""
     tasks = ((world, episode_path(out, seed, i), episode_seed(seed, i)) for i in range(episodes))
     if workers == 1:
         for task in tasks:
@@ -114,7 +138,7 @@ def _episodes(
         return
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_parent)
     try:
-        ahead: list[Future[tuple[dict[str, np.ndarray], bool]]] = []
+        ahead: list[Future[_Made]] = []
         for task in tasks:
             ahead.append(pool.submit(_record_episode, *task))
             if len(ahead) > 4 * workers:
@@ -136,7 +160,10 @@ def _leave_interrupts_to_parent() -> None:
 def _open_folder(out: Path, world: World, episodes: int, seed: int) -> None:
     """Claim the folder for this recording, or make sure that it is this recording that it holds."""
     path = out / SETTINGS
-    settings = {"world": repr(world), "seed": seed, "episodes": episodes}
+    settings: dict[str, Any] = {"world": repr(world), "seed": seed, "episodes": episodes}
+    if isinstance(world, Played):
+        space = world.actions
+        settings["actions"] = {"low": list(space.low), "high": list(space.high), "discrete": space.discrete}
     try:
         out.mkdir(parents=True, exist_ok=True)
         if path.exists():
@@ -167,16 +194,15 @@ def _check_same_recording(path: Path, settings: dict[str, Any]) -> None:
 
 
 class _Table:
-    """states.parquet, written a stretch of episodes at a time and given its name at the end."""
+    """A table, written a stretch of episodes at a time and given its name at the end."""
 
-    def __init__(self, out: Path) -> None:
-        self._path, self._part = out / TABLE, out / f".{os.getpid()}.{TABLE}.part"
+    def __init__(self, path: Path) -> None:
+        self._path, self._part = path, path.parent / f".{os.getpid()}.{path.name}.part"
         self._columns: dict[str, list[np.ndarray]] = {}
         self._rows = 0
         self._writer: Any = None
 
-    def add(self, episode: int, file: str, states: dict[str, np.ndarray]) -> None:
-        rows = table_rows(episode, file, states)
+    def add(self, rows: dict[str, np.ndarray]) -> None:
         for name, values in rows.items():
             self._columns.setdefault(name, []).append(values)
         self._rows += len(rows["frame"])
@@ -213,8 +239,12 @@ class _Table:
 def table_rows(episode: int, file: str, states: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """States, (T,), (T, N) or (T, N, K), as columns of one row per frame and object; objects that never are have none.
 
-    A state with K parts becomes K columns (colour_0, colour_1, ...). An object is there while it has a shape.
+    A state with K parts becomes K columns (colour_0, colour_1, ...). An object is there while it has a shape. Without
+    a state `shape` there are no objects, and there is a row per frame.
     """
+    if "shape" not in states:
+        steps = len(next(iter(states.values()), ()))
+        return {"episode": np.full(steps, episode), "file": np.full(steps, file), "frame": np.arange(steps), **states}
     there = states["shape"] != ""
     steps, count = there.shape
     columns = {
@@ -232,6 +262,12 @@ def table_rows(episode: int, file: str, states: dict[str, np.ndarray]) -> dict[s
             parts = values.reshape(steps, count, math.prod(values.shape[2:]))
             columns |= {f"{name}_{k}": parts[:, :, k] for k in range(parts.shape[2])}
     return {name: values[there] for name, values in columns.items()}
+
+
+def action_rows(file: str, actions: np.ndarray) -> dict[str, np.ndarray]:
+    """Actions (T, A) as columns of one row per frame: file, frame, action_0 and on."""
+    columns = {f"action_{k}": actions[:, k] for k in range(actions.shape[1])}
+    return {"file": np.full(len(actions), file), "frame": np.arange(len(actions)), **columns}
 
 
 def _import_pyarrow() -> tuple[Any, Any]:
