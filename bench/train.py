@@ -23,12 +23,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 from result import write_result
-from torch import Tensor
 
 from foretell import presets
 from foretell.data.ingest import ingest
 from foretell.data.split import split_stretches
 from foretell.data.store import Store
+from foretell.model.actions import Batch
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.objectives.next_latent import NextLatent
 from foretell.train.loop import TrainConfig, train_loop
@@ -44,16 +44,16 @@ MODELS: dict[str, Callable[[], ModelConfig]] = {"dense": presets.dense, "pooled"
 class Clock:
     """Stands before `batches` and notes the CPU time at which each call begins and how long it takes."""
 
-    def __init__(self, batches: Callable[[int], Tensor]) -> None:
+    def __init__(self, batches: Callable[[int], Batch]) -> None:
         self.batches = batches
         self.began: list[float] = []
         self.data: list[float] = []
 
-    def __call__(self, step: int) -> Tensor:
+    def __call__(self, step: int) -> Batch:
         self.began.append(time.process_time())
-        frames = self.batches(step)
+        batch = self.batches(step)
         self.data.append(time.process_time() - self.began[-1])
-        return frames
+        return batch
 
     def rate_and_share(self, frames: int) -> tuple[float, float]:
         """Frames per CPU-second and share of the time in data: medians over steps, without the first `WARM`."""

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from foretell.data.clip import Clip
 from foretell.evals.forecast import as_frames
 from foretell.evals.judges import Foresight, Judge, PixelForesight
 from foretell.log import write_whole
+from foretell.model.actions import Batch
 from foretell.model.tensors import load_tensors, save_tensors
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.objectives.next_latent import NextLatentConfig
@@ -98,16 +98,16 @@ def _read(task: ControlTask, folder: Path) -> tuple[WorldModel, Objective]:
     return model.eval(), objective.eval()
 
 
-def _batches(task: ControlTask, config: TrainConfig) -> Callable[[int], Tensor]:
+def _batches(task: ControlTask, config: TrainConfig) -> Callable[[int], Batch]:
     """Fresh episodes at every step, a function of (task, step)."""
 
-    def batches(step: int) -> Tensor:
+    def batches(step: int) -> Batch:
         seeds = [episode_seed(EPISODES_SEED, step * config.batch + i) for i in range(config.batch)]
         frames = as_frames([task.world.episode(seed) for seed in seeds])
         if task.name == SHUFFLED:
             orders = torch.rand(frames.shape[:2], generator=step_generator(task.seed, step)).argsort(1)
             frames = torch.stack([clip[order] for clip, order in zip(frames, orders, strict=True)])
-        return frames
+        return Batch(frames)
 
     return batches
 

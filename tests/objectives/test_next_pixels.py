@@ -12,6 +12,7 @@ from foretell import presets
 from foretell.data.clip import View
 from foretell.errors import ConfigError, ShapeError
 from foretell.log import read_metrics
+from foretell.model.actions import Batch
 from foretell.model.encoders import DenseConfig, PooledConfig
 from foretell.model.predictors import CausalConfig, RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel
@@ -104,7 +105,7 @@ def test_the_loss_falls(tmp_path: Path):
             frames[clip, step, clip, 2 * clip : 8 + 2 * clip, 2 * step : 8 + 2 * step] = 255
     model, objective = learners()
     config = TrainConfig(steps=60, window=STEPS, batch=BATCH, objective=objective.config, check_every=60)
-    train_loop(model, objective, lambda step: frames, config, tmp_path, lambda model, step: {})
+    train_loop(model, objective, lambda step: Batch(frames), config, tmp_path, lambda model, step: {})
     lines = read_metrics(tmp_path / "metrics.jsonl")
     assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
 

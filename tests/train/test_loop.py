@@ -17,6 +17,7 @@ from foretell.data.clip import View
 from foretell.errors import CheckpointError, ConfigError, DataError, ForetellError
 from foretell.log import read_metrics
 from foretell.model import tensors
+from foretell.model.actions import Batch
 from foretell.model.encoders import DenseConfig
 from foretell.model.predictors import RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel
@@ -41,9 +42,9 @@ def model_of(seed: int = 0) -> WorldModel:
     return WorldModel(small)
 
 
-def batches(step: int) -> Tensor:
+def batches(step: int) -> Batch:
     drawn = torch.Generator().manual_seed(step + 100 * parallel.rank())
-    return torch.randint(0, 256, (2, 6, 3, 16, 24), generator=drawn, dtype=torch.uint8)
+    return Batch(torch.randint(0, 256, (2, 6, 3, 16, 24), generator=drawn, dtype=torch.uint8))
 
 
 def nothing(model: WorldModel, step: int) -> dict[str, float]:

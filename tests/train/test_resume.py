@@ -19,6 +19,7 @@ from torch import Tensor
 
 from foretell.data.clip import View
 from foretell.log import read_metrics
+from foretell.model.actions import Batch
 from foretell.model.encoders import DenseConfig, PooledConfig
 from foretell.model.predictors import CausalConfig, RecurrentConfig
 from foretell.model.tensors import load_tensors
@@ -59,10 +60,10 @@ def config(steps: int, objective: ObjectiveConfig) -> TrainConfig:
 
 
 def batches_of(view: View, pause_seconds: float = 0.0):
-    def batches(step: int) -> Tensor:
+    def batches(step: int) -> Batch:
         time.sleep(pause_seconds)
         drawn = np.random.default_rng([7, step]).integers(0, 256, (3, 6, view.height, view.width, 3), np.uint8)
-        return torch.from_numpy(drawn).permute(0, 1, 4, 2, 3)
+        return Batch(torch.from_numpy(drawn).permute(0, 1, 4, 2, 3))
 
     return batches
 
@@ -70,7 +71,7 @@ def batches_of(view: View, pause_seconds: float = 0.0):
 def look(model: WorldModel, step: int) -> dict[str, float]:
     """Stands for the monitors: a number that depends on the weights and on running statistics."""
     with torch.no_grad():
-        return {"looked": model.encode(batches_of(model.config.view)(1000)).std().item()}
+        return {"looked": model.encode(batches_of(model.config.view)(1000).frames).std().item()}
 
 
 def run(name: str, folder: Path, steps: int, *, pause_seconds: float = 0.0, batches=None) -> WorldModel:

@@ -24,6 +24,7 @@ from foretell.data.split import Split, Stretch, split_stretches
 from foretell.data.store import ClipRecord, Statistics, Store
 from foretell.data.writers import write_video
 from foretell.errors import CheckpointError, ConfigError, DataError
+from foretell.model.actions import Batch
 from foretell.model.folder import load_model, save_model
 from foretell.model.world_model import WorldModel
 from foretell.train import run as module
@@ -69,13 +70,13 @@ LOOKS = {  # step: rank, error over copy; and the step whose weights are to be k
 def chooser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Chooser]:
     """A chooser of the run in tmp_path; what it sees is given by LOOKS."""
 
-    def monitors(model: Network, frames: torch.Tensor, decode: None) -> dict[str, float]:
+    def monitors(model: Network, frames: torch.Tensor, decode: None, actions: None) -> dict[str, float]:
         rank, error, _ = LOOKS[int(model.weight.item())]
         return {"rank": rank, "error_over_copy_1": 1 - error, "error_over_copy_4": error}
 
     monkeypatch.setattr(module, "monitors", monitors)
     monkeypatch.setattr(module, "alarms", lambda values, width, best: [f"best rank {best}"])
-    return lambda: Chooser(tmp_path, torch.zeros(1), TrainConfig(steps=9), Network(1, 1))
+    return lambda: Chooser(tmp_path, Batch(torch.zeros(1)), TrainConfig(steps=9), Network(1, 1))
 
 
 def write_diary(folder: Path, looks: int, falling: bool = True) -> None:
@@ -162,7 +163,7 @@ def stretch(clip: int, start: int, length: int) -> Stretch:
 
 def test_monitors_look_at_whole_windows_of_development_alone() -> None:
     split = Split(train=(stretch(0, 0, 90),), development=(stretch(1, 10, 70), stretch(2, 0, 15)), calibration=())
-    frames = development_windows(store_of(100, 100, 40), split, config_of())
+    frames = development_windows(store_of(100, 100, 40), split, config_of()).frames
     assert frames.shape == (2, 32, 3, 16, 24)
     assert places(frames) == [[(1, 10 + t) for t in range(32)], [(1, 42 + t) for t in range(32)]]
 
@@ -170,7 +171,7 @@ def test_monitors_look_at_whole_windows_of_development_alone() -> None:
 def test_windows_are_as_long_as_the_shortest_allows_and_spread_over_all_that_there_are() -> None:
     development = tuple(stretch(clip, 0, 20 + clip % 3) for clip in range(40))
     split = Split(train=(), development=development, calibration=())
-    seen = places(development_windows(store_of(*[22] * 40), split, config_of()))
+    seen = places(development_windows(store_of(*[22] * 40), split, config_of()).frames)
     assert len(seen) == MONITOR_CLIPS
     assert {len(window) for window in seen} == {20}
     clips = [window[0][0] for window in seen]
@@ -218,13 +219,13 @@ def test_nothing_that_chooses_or_calibrates_is_trained_on() -> None:
     store, config = store_of(1500, 300, 40, 30, 60), config_of()
     split = split_stretches(store.lengths, fps=10, calibration=0.3, development=0.2, seed=4)
     batches = window_batches(store, split, config.train)
-    trained = {place for step in range(60) for window in places(batches(step)) for place in window}
+    trained = {place for step in range(60) for window in places(batches(step).frames) for place in window}
     allowed = {(s.clip, s.start + t) for s in split.train for t in range(s.length)}
     kept_away = {(s.clip, s.start + t) for s in (*split.development, *split.calibration) for t in range(s.length)}
     assert trained <= allowed
     assert not trained & kept_away
     assert {clip for clip, _ in trained} == {clip for clip, _ in allowed}
-    assert torch.equal(batches(7), window_batches(store, split, config.train)(7))
+    assert torch.equal(batches(7).frames, window_batches(store, split, config.train)(7).frames)
 
 
 def test_batches_are_uint8_and_channels_last_in_memory() -> None:

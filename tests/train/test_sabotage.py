@@ -17,6 +17,7 @@ import torch
 from foretell.data.clip import View
 from foretell.log import read_metrics
 from foretell.model import encoders
+from foretell.model.actions import Batch
 from foretell.model.encoders import DenseConfig
 from foretell.model.predictors import RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel
@@ -50,15 +51,15 @@ def train(clips: np.ndarray, folder: Path, *, seed: int = 0, peak: float = 2e-3,
         objective=NextLatentConfig(tokens=1024, **objective), optim=OptimConfig(peak=peak),
     )  # fmt: skip
 
-    def batches(step: int) -> torch.Tensor:
+    def batches(step: int) -> Batch:
         drawn = np.random.default_rng([seed, step])
         chosen = drawn.integers(HELD_OUT, len(clips), BATCH)
         starts = drawn.integers(clips.shape[1] - WINDOW + 1, size=BATCH)
-        return as_batch([clips[i, at : at + WINDOW] for i, at in zip(chosen, starts, strict=True)])
+        return Batch(as_batch([clips[i, at : at + WINDOW] for i, at in zip(chosen, starts, strict=True)]))
 
     torch.set_num_threads(1)
     learned = NextLatent(config.objective)
-    chooser = Chooser(folder, as_batch(list(clips[:HELD_OUT])), config, learned)
+    chooser = Chooser(folder, Batch(as_batch(list(clips[:HELD_OUT]))), config, learned)
     train_loop(model, learned, batches, config, folder, chooser)
     return read_metrics(folder / "metrics.jsonl")[-1]
 

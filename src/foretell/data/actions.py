@@ -40,6 +40,11 @@ class ActionSpace:
         if not all(-np.inf < low < high < np.inf for low, high in zip(lows, highs, strict=True)):
             raise ConfigError(f"actions: got low {lows} and high {highs}, expected finite numbers, low below high")
 
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> ActionSpace:
+        """From what a JSON file holds of its fields. Raises KeyError, TypeError or ConfigError."""
+        return ActionSpace(low=tuple(values["low"]), high=tuple(values["high"]), discrete=bool(values["discrete"]))
+
     @property
     def width(self) -> int:
         """A, numbers of one action."""
@@ -126,11 +131,12 @@ def parse_actions(data: bytes, where: str) -> ActionLog:
             arrays = dict(file)
         facts = json.loads(str(arrays.pop("facts")))
         of_kind = {kind: {k.removeprefix(kind): v for k, v in arrays.items() if k.startswith(kind)} for kind in KINDS}
-        space = ActionSpace(
-            low=tuple(facts["space"]["low"]), high=tuple(facts["space"]["high"]), discrete=facts["space"]["discrete"]
+        return ActionLog(
+            space=ActionSpace.from_json(facts["space"]),
+            actions=of_kind[KINDS[0]],
+            quantities=tuple(facts["quantities"]),
+            states=of_kind[KINDS[1]],
         )
-        quantities = tuple(facts["quantities"])
-        return ActionLog(space=space, actions=of_kind[KINDS[0]], quantities=quantities, states=of_kind[KINDS[1]])
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{where}: damaged ({error}): ingest the recording again") from error
 
@@ -164,7 +170,7 @@ def _read_recording(folder: Path) -> ActionLog:
         raise ConfigError('reading actions needs pyarrow: pip install "foretell[sim]"') from error
     try:
         facts: dict[str, Any] = json.loads((folder / RECORDING).read_text(encoding="utf-8"))["actions"]
-        space = ActionSpace(low=tuple(facts["low"]), high=tuple(facts["high"]), discrete=bool(facts["discrete"]))
+        space = ActionSpace.from_json(facts)
         columns = [f"action_{k}" for k in range(space.width)]
         actions = _by_file(parquet.read_table(folder / TABLE), columns, np.float32)
         table = parquet.read_table(folder / STATES)

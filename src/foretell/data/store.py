@@ -75,7 +75,7 @@ class Store:
         clips: Sequence[ClipRecord],
         statistics: Statistics,
         shards: dict[str, _Shard],
-        log: ActionLog | None,
+        log: ActionLog | None = None,
     ) -> None:
         self.where = where
         self.log = log

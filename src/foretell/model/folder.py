@@ -12,9 +12,11 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from foretell.data.actions import ActionSpace
 from foretell.data.clip import View
 from foretell.errors import CheckpointError, ForetellError
 from foretell.log import write_whole
+from foretell.model.actions import ActionConfig
 from foretell.model.encoders import EncoderConfig
 from foretell.model.predictors import PredictorConfig
 from foretell.model.tensors import load_tensors, save_tensors
@@ -88,6 +90,7 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
         "view": dataclasses.asdict(config.view),
         "encoder": {"class": type(config.encoder).__name__, **dataclasses.asdict(config.encoder)},
         "predictor": {"class": type(config.predictor).__name__, **dataclasses.asdict(config.predictor)},
+        "actions": None if config.actions is None else dataclasses.asdict(config.actions),
     }
 
 
@@ -97,7 +100,15 @@ def config_from_json(values: dict[str, Any]) -> ModelConfig:
         view=View(**values["view"]),
         encoder=chosen(EncoderConfig, values["encoder"]),
         predictor=chosen(PredictorConfig, values["predictor"]),
+        actions=_actions_from_json(values.get("actions")),
     )
+
+
+def _actions_from_json(values: dict[str, Any] | None) -> ActionConfig | None:
+    if values is None:
+        return None
+    mean, std = tuple(values["mean"]), tuple(values["std"])
+    return ActionConfig(space=ActionSpace.from_json(values["space"]), skip=values["skip"], mean=mean, std=std)
 
 
 def file_sum(path: Path) -> str:

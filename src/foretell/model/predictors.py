@@ -1,8 +1,9 @@
 """Predictors: from the latents seen so far, the next ones. A predictor carries a memory from step to step.
 
-Both kinds speak one language: ``start`` gives an empty memory; ``step`` takes one latent (B, P, D) and the memory and
+All kinds speak one language: ``start`` gives an empty memory; ``step`` takes one latent (B, P, D) and the memory and
 returns the foretold next latent and the new memory; ``scan`` does so for many steps at once; ``memory_after`` finds in
 what a scan leaves the memory after some of its steps. A memory has one shape whatever was seen, batch first.
+One kind is steered: it is told what is done at each step, (B, A') or (B, T, A'); the others only watch.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu_
 
+from foretell.errors import ConfigError
 from foretell.model.layers import TransformerBlock
 
 
@@ -42,7 +44,17 @@ class CausalConfig:
     """Dropout in training."""
 
 
-PredictorConfig = RecurrentConfig | CausalConfig
+@dataclass(frozen=True, kw_only=True)
+class SteeredConfig:
+    """A gated memory of one pooled token that is told what is done; for worlds that are acted in."""
+
+    hidden: int = 256
+    """Width of its layers."""
+    memory: int = 64
+    """Numbers that it remembers: speed, and what is out of sight."""
+
+
+PredictorConfig = RecurrentConfig | CausalConfig | SteeredConfig
 
 SLOPE = 0.1
 """Of the recurrent predictor's rectifiers below zero. With plain ones all could fall silent at once, in the first hundred
@@ -78,13 +90,17 @@ class RecurrentPredictor(nn.Module):
         """An empty memory (B, P, hidden)."""
         return self.look.weight.new_zeros(batch, self.grid[0] * self.grid[1], self.hidden)
 
-    def step(self, latents: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, latents: Tensor, memory: Tensor, actions: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Take in latents (B, P, D); the foretold next ones and the new memory."""
+        assert actions is None
         memory = self._remember(latents, memory)
         return self._foretell(latents, memory), memory
 
-    def scan(self, latents: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def scan(
+        self, latents: Tensor, memory: Tensor | None = None, actions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """latents (B, T, P, D) -> foretold (B, T, P, D), where [:, t] speaks of t + 1, and memories (B, T, P, hidden)."""
+        assert actions is None
         memory, memories = self.start(latents.shape[0]) if memory is None else memory, []
         for now in latents.unbind(1):
             memory = self._remember(now, memory)
@@ -141,16 +157,20 @@ class CausalPredictor(nn.Module):
         width = self.enter.out_features
         return self.distance.new_zeros(batch, self.tokens, len(self.blocks), self.history - 1, 2 * width)
 
-    def step(self, latents: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, latents: Tensor, memory: Tensor, actions: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Take in latents (B, P, D); the foretold next ones and the new memory."""
+        assert actions is None
         said, memories = self.scan(latents[:, None], memory)
         return said[:, 0], memories[:, :, :, 1:]
 
-    def scan(self, latents: Tensor, memory: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def scan(
+        self, latents: Tensor, memory: Tensor | None = None, actions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """latents (B, T, P, D) -> foretold (B, T, P, D), where [:, t] speaks of t + 1.
 
         And keys and values of all steps behind those of the memory, (B, P, depth, history - 1 + T, 2 * width).
         """
+        assert actions is None
         memory = self.start(latents.shape[0]) if memory is None else memory
         hidden = self.enter(rearrange(latents, "b t p d -> (b p) t d"))
         kept = []
@@ -175,11 +195,79 @@ class CausalPredictor(nn.Module):
         return bias.masked_fill(outside, float("-inf"))
 
 
-Predictor = RecurrentPredictor | CausalPredictor
+class SteeredPredictor(nn.Module):
+    """Gated recurrence over one token and the action, with residual output, z' = z + f(z, action, memory).
+
+    What is done enters where the latent does, normalised; there is no memory in space (P = 1).
+    """
+
+    def __init__(self, config: SteeredConfig, latent_width: int, action_width: int) -> None:
+        super().__init__()
+        hidden, self.remembered = config.hidden, config.memory
+        self.look = nn.Sequential(
+            nn.Linear(latent_width + action_width + config.memory, hidden),
+            nn.SiLU(),
+            nn.Linear(hidden, hidden),
+            nn.SiLU(),
+        )
+        self.write = nn.Linear(hidden, 2 * config.memory)
+        self.speak = nn.Sequential(
+            nn.Linear(hidden + config.memory, hidden), nn.SiLU(), nn.Linear(hidden, latent_width)
+        )
+        last = self.speak[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def start(self, batch: int) -> Tensor:
+        """An empty memory (B, 1, memory)."""
+        return self.write.weight.new_zeros(batch, 1, self.remembered)
+
+    def step(self, latents: Tensor, memory: Tensor, actions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Take in latents (B, 1, D) and what is done now, (B, A'); the foretold next ones and the new memory."""
+        assert actions is not None
+        looked = self.look(torch.cat([latents.to(memory.dtype), actions[:, None].to(memory.dtype), memory], -1))
+        gate, content = self.write(looked).chunk(2, -1)
+        memory = torch.lerp(memory, torch.tanh(content).to(memory.dtype), torch.sigmoid(gate).to(memory.dtype))
+        return latents + self.speak(torch.cat([looked, memory.to(looked.dtype)], -1)), memory
+
+    def scan(
+        self, latents: Tensor, memory: Tensor | None = None, actions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """latents (B, T, 1, D), actions (B, T, A') -> foretold, where [:, t] speaks of t + 1; memories (B, T, 1, memory)."""
+        assert actions is not None
+        memory = self.start(latents.shape[0]) if memory is None else memory
+        said, memories = [], []
+        for now, done in zip(latents.unbind(1), actions.unbind(1), strict=True):
+            foretold, memory = self.step(now, memory, done)
+            said.append(foretold)
+            memories.append(memory)
+        return torch.stack(said, 1), torch.stack(memories, 1)
+
+    def memory_after(self, memories: Tensor, steps: Sequence[int]) -> Tensor:
+        """From what a scan left, the memories after these of its steps (0-based): (B, S, 1, memory)."""
+        return memories[:, list(steps)]
 
 
-def build_predictor(config: PredictorConfig, latent_width: int, grid: tuple[int, int]) -> Predictor:
-    """The predictor that `config` describes, for latents of `latent_width` on a `grid` of tokens."""
+Predictor = RecurrentPredictor | CausalPredictor | SteeredPredictor
+
+
+def build_predictor(
+    config: PredictorConfig, latent_width: int, grid: tuple[int, int], action_width: int = 0
+) -> Predictor:
+    """The predictor that `config` describes, for latents of `latent_width` on a `grid` of tokens.
+
+    `action_width` is A', numbers of a block of actions; 0 where nobody acts. Raises ConfigError if they do not go together.
+    """
+    if isinstance(config, SteeredConfig) != (action_width > 0):
+        got = f"{type(config).__name__} and {'actions' if action_width else 'no actions'}"
+        raise ConfigError(
+            f"predictor: got {got}: actions need a steered predictor and the other way round (--preset act)"
+        )
+    if isinstance(config, SteeredConfig):
+        if grid != (1, 1):
+            raise ConfigError(f"predictor: steered, with a grid of {grid} tokens; expected one token, a pooled encoder")
+        return SteeredPredictor(config, latent_width, action_width)
     if isinstance(config, RecurrentConfig):
         return RecurrentPredictor(config, latent_width, grid)
     return CausalPredictor(config, latent_width, grid)

@@ -34,7 +34,12 @@ class Alarm(NamedTuple):
 
 
 @torch.no_grad()
-def monitors(model: WorldModel, frames: Tensor, decode: Callable[[Tensor], Tensor] | None = None) -> dict[str, float]:
+def monitors(
+    model: WorldModel,
+    frames: Tensor,
+    decode: Callable[[Tensor], Tensor] | None = None,
+    actions: Tensor | None = None,
+) -> dict[str, float]:
     """Numbers to watch, for held-out frames uint8 (B, T, 3, H, W) with T of 4 or more. Pure: no state, fixed draws.
 
     error_over_copy_h, error_over_linear_h: squared error h steps ahead over that of repeating the last latent, and of
@@ -43,12 +48,13 @@ def monitors(model: WorldModel, frames: Tensor, decode: Callable[[Tensor], Tenso
     change of a pixel from step to step, in grey levels. std_*: deviation over all frames and tokens, of the least, middle
     and largest dimension. std_within: the same inside clips, where the picture moves. Of tokens drawn as the regulariser
     draws them: rank, rank_of_variance: effective rank, of D, by singular values and by their squares;
-    sigreg_over_gaussian: the statistic over its value for true Gaussians.
+    sigreg_over_gaussian: the statistic over its value for true Gaussians. Of a model that acts, told `actions` (B, T, A'):
+    action_shuffle_ratio: error one step ahead if it is told what was done in another clip, over that of the true actions.
     """
     generator = torch.Generator().manual_seed(0)
     latents = torch.cat([model.encode(clip[None]) for clip in frames]).float()
     truth = latents if decode is None else frames.float() / 255
-    values = _errors(model, latents, truth, decode or Tensor.float)
+    values = _errors(model, latents, truth, decode or Tensor.float, actions)
 
     motion = pixel_motion(frames, model.grid)
     moving, spread = drawn_tokens(latents, motion, TOKENS, generator)
@@ -66,11 +72,18 @@ def monitors(model: WorldModel, frames: Tensor, decode: Callable[[Tensor], Tenso
     return values
 
 
-def _errors(model: WorldModel, latents: Tensor, truth: Tensor, read: Callable[[Tensor], Tensor]) -> dict[str, float]:
+def _errors(
+    model: WorldModel,
+    latents: Tensor,
+    truth: Tensor,
+    read: Callable[[Tensor], Tensor],
+    actions: Tensor | None,
+) -> dict[str, float]:
     steps = latents.shape[1]
     horizons = [h for h in HORIZONS if h <= steps // 2]
     starts = torch.linspace(max(1, steps // 4), steps - 1 - horizons[-1], STARTS).long().unique().tolist()
-    said = model.rollouts(model.predict(latents), starts, horizons[-1])
+    foretold = model.predict(latents, actions)
+    said = model.rollouts(foretold, starts, horizons[-1], actions)
     now = truth[:, starts]
     speed = now - truth[:, [s - 1 for s in starts]]
     values, change = {}, {}
@@ -82,6 +95,10 @@ def _errors(model: WorldModel, latents: Tensor, truth: Tensor, read: Callable[[T
         values[f"error_over_copy_{h}"] = error / max(change[h], 1e-12)
         values[f"error_over_linear_{h}"] = error / max(straight, 1e-12)
     values["order"] = change[1] / max(change[horizons[-1]], 1e-12)
+    if actions is not None:
+        shuffled = read(model.predict(latents, actions.roll(1, 0)).next[:, :-1]) - truth[:, 1:]
+        error = (read(foretold.next[:, :-1]) - truth[:, 1:]).pow(2).mean().item()
+        values["action_shuffle_ratio"] = shuffled.pow(2).mean().item() / max(error, 1e-12)
     return values
 
 
@@ -127,6 +144,13 @@ def alarms(values: dict[str, float], latent_width: int, best_rank: float) -> lis
             "slow features",
             f"error is {copy:.2f} of repeating the last latent: it foretells no more than a copy",
             "more training, a larger --within, or a smaller --peak",
+        ),
+        (
+            values.get("action_shuffle_ratio", 2.0) < 1.1,
+            "deaf to actions",
+            f"told other actions it errs {values.get('action_shuffle_ratio', 2.0):.2f} times as much: what is done tells "
+            "it nothing",
+            "check that actions belong to their frames, a larger --inverse, or a policy that tries more",
         ),
         (
             linear > 1.0,

@@ -94,7 +94,9 @@ class Masked(nn.Module):
         self.fill = RecurrentPredictor(RecurrentConfig(hidden=config.hidden), width, model.grid)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def terms(self, model: WorldModel, frames: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def terms(
+        self, model: WorldModel, frames: Tensor, generator: torch.Generator, actions: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The terms whose weighted sum is the loss; their names are those of `weights`."""
         config = self.config
         hidden = tubes(config, frames.shape[0], model.grid, generator).to(frames.device)
@@ -103,7 +105,8 @@ class Masked(nn.Module):
         filled, _ = self.fill.scan(self.visible_latents(frames, hidden, model.grid))
         error = (filled.float() - target).abs()
         terms = {"masked": rearrange(error, "b t p d -> b p t d")[hidden].mean()}
-        return terms | errors_ahead(model, target, target, Tensor.float, config.horizon, config.starts, generator)
+        ahead = (Tensor.float, config.horizon, config.starts, generator)
+        return terms | errors_ahead(model, target, target, *ahead, actions=actions)
 
     def visible_latents(self, frames: Tensor, hidden: Tensor, grid: tuple[int, int]) -> Tensor:
         """frames (B, T, 3, H, W) and hidden tokens (B, P) -> latents (B, T, P, D) that know nothing of what is hidden.

@@ -40,6 +40,8 @@ class NextLatentConfig:
     """Random directions of SIGReg in a step."""
     within_floor: float = 0.5
     """Deviation over a clip that a moving token should reach."""
+    inverse: float = 0.0
+    """Weight of reading what was done from the latents before and after it; for models that act."""
     settle: float = 0.0
     """Share of the steps, the last ones, in which the encoder rests and the predictor learns on alone, what changes above all."""
 
@@ -56,25 +58,34 @@ STILL, MOST = 0.1, 30.0
 class NextLatent(nn.Module):
     """frames (B, T, 3, H, W) -> named loss terms. Drawn tokens, starts and directions are a function of (seed, step).
 
-    It owns no weights.
+    It owns no weights but those that read actions, if the model acts.
     """
 
     resting = False
     """Whether the encoder rests by now; then the error over copy is another's, and starts afresh."""
 
-    def __init__(self, config: NextLatentConfig) -> None:
+    def __init__(self, config: NextLatentConfig, model: WorldModel | None = None) -> None:
         super().__init__()
         self.config = config
         self.weights = {"next": config.next, "rollout": config.rollout, "within": config.within}
         self.weights[config.regularizer] = config.isotropy
+        if config.inverse:
+            if model is None or model.config.actions is None:
+                raise ConfigError(f"objective inverse: got {config.inverse}, but this model does not act: leave it out")
+            self.weights["inverse"] = config.inverse
+            latents = 2 * model.grid[0] * model.grid[1] * model.config.encoder.latent_width
+            self.read_actions = nn.Linear(latents, model.config.actions.width)
 
-    def terms(self, model: WorldModel, frames: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """The terms whose weighted sum is the loss; their names are those of `weights`."""
+    def terms(
+        self, model: WorldModel, frames: Tensor, generator: torch.Generator, actions: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """The terms whose weighted sum is the loss; their names are those of `weights`. Actions (B, T, A') if the model acts."""
         config = self.config
         with torch.set_grad_enabled(not self.resting):
             latents = model.encode(frames)
         weight = change_weight(latents) if self.resting else None
-        terms = errors_ahead(model, latents, latents, Tensor.float, config.horizon, config.starts, generator, weight)
+        ahead = (Tensor.float, config.horizon, config.starts, generator)
+        terms = errors_ahead(model, latents, latents, *ahead, weight=weight, actions=actions)
 
         motion = pixel_motion(frames, model.grid)
         moving, spread = drawn_tokens(latents, motion, config.tokens, generator)
@@ -84,7 +95,16 @@ class NextLatent(nn.Module):
             deviation, covariance = variance_covariance(spread)
             terms["vcreg"] = (deviation + 0.04 * covariance) / 5
         terms["within"] = within_clip(moving, floor=config.within_floor)
+        if config.inverse:
+            terms["inverse"] = self.inverse_error(model, latents, actions)
         return terms
+
+    def inverse_error(self, model: WorldModel, latents: Tensor, actions: Tensor | None) -> Tensor:
+        """Squared error of a linear reading of what was done, in units of its deviation (inverse dynamics, PLDM's term)."""
+        assert model.config.actions is not None
+        assert actions is not None
+        around = torch.cat([latents[:, :-1], latents[:, 1:]], -1).flatten(2)
+        return mse_loss(self.read_actions(around).float(), model.config.actions.normalised(actions[:, :-1]))
 
     def before_step(self, model: WorldModel, done: float) -> None:
         """Lay the encoder to rest, in eval mode and without gradient, for the last share of training; `done` is 0 to 1.
@@ -114,16 +134,17 @@ def errors_ahead(
     starts: int,
     generator: torch.Generator,
     weight: Tensor | None = None,
+    actions: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The terms `next` and `rollout`: squared error of what `read` makes of foretold latents (B, T, P, D).
 
     It is held against `truth` (B, T, ...): one step ahead everywhere, and 2 .. horizon steps ahead from a few drawn starts.
-    `weight` of each step from the second on, (B, T - 1, ...): one for all unless given.
+    `weight` of each step from the second on, (B, T - 1, ...): one for all unless given. `actions` (B, T, A') if the model acts.
     """
-    foretold = model.predict(latents)
+    foretold = model.predict(latents, actions)
     terms = {"next": squared_error(read(foretold.next[:, :-1]), truth[:, 1:], weight)}
     drawn = torch.randperm(latents.shape[1] - horizon, generator=generator)[:starts].sort().values.tolist()
-    said = model.rollouts(foretold, drawn, horizon)[:, :, 1:].flatten(1, 2)
+    said = model.rollouts(foretold, drawn, horizon, actions)[:, :, 1:].flatten(1, 2)
     happened = torch.cat([truth[:, s + 2 : s + 1 + horizon] for s in drawn], 1)
     weighs = None if weight is None else torch.cat([weight[:, s + 1 : s + horizon] for s in drawn], 1)
     terms["rollout"] = squared_error(read(said), happened, weighs)

@@ -56,11 +56,14 @@ class NextPixels(nn.Module):
             nn.Linear(width, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 3 * self.edges[0] * self.edges[1])
         )
 
-    def terms(self, model: WorldModel, frames: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    def terms(
+        self, model: WorldModel, frames: Tensor, generator: torch.Generator, actions: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The terms whose weighted sum is the loss; their names are those of `weights`."""
         brightness = frames.float() / 255
         latents, config = model.encode(frames), self.config
-        return errors_ahead(model, latents, brightness, self.decode, config.horizon, config.starts, generator)
+        ahead = (self.decode, config.horizon, config.starts, generator)
+        return errors_ahead(model, latents, brightness, *ahead, actions=actions)
 
     def decode(self, latents: Tensor) -> Tensor:
         """latents (B, T, P, D) -> frames (B, T, 3, H, W), brightness 0 to 1 but not held to it. Raises ShapeError."""

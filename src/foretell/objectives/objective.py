@@ -26,7 +26,7 @@ FILE = "objective.safetensors"
 def build_objective(config: ObjectiveConfig, model: WorldModel) -> Objective:
     """The objective that `config` describes, to train `model`. Raises ConfigError if the model does not suit it."""
     if isinstance(config, NextLatentConfig):
-        return NextLatent(config)
+        return NextLatent(config, model)
     if isinstance(config, NextPixelsConfig):
         return NextPixels(config, model)
     return Masked(config, model)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from foretell.errors import ConfigError, ForetellError
 from foretell.log import Metrics, progress
+from foretell.model.actions import Batch
 from foretell.model.precision import mixed_precision
 from foretell.model.world_model import WorldModel
 from foretell.objectives.next_latent import NextLatentConfig
@@ -79,12 +80,12 @@ PROBE_STEPS = 20
 def train_loop(
     model: WorldModel,
     objective: Objective,
-    batches: Callable[[int], Tensor],
+    batches: Callable[[int], Batch],
     config: TrainConfig,
     folder: Path,
     evaluate: Evaluate,
 ) -> int:
-    """Train `model`, and what `objective` owns, in place on `batches(step)`, frames uint8 (B, T, 3, H, W); returns the steps.
+    """Train `model`, and what `objective` owns, in place on `batches(step)`; returns the steps.
 
     A checkpoint in `folder` is gone on from, equal to the bit to a run without a break. Ctrl-C or a termination signal saves
     and leaves with KeyboardInterrupt. Raises ForetellError before the optimizer sees a loss or gradient that is not finite.
@@ -107,9 +108,9 @@ def train_loop(
 
             model.train()
             objective.before_step(model, step / (run["steps"] or math.inf))
-            frames = batches(step)
+            frames, actions = batches(step)
             with mixed_precision(config.precision, frames.device):
-                terms = objective.terms(model, frames, step_generator(config.seed, step))
+                terms = objective.terms(model, frames, step_generator(config.seed, step), actions)
             loss = weighted_sum(terms, objective.weights)
             optimizer.zero_grad()
             loss.backward()

@@ -21,8 +21,11 @@ from foretell.data.split import Split, Stretch, split_stretches
 from foretell.data.store import Store
 from foretell.errors import CalibrationError, ConfigError, DataError
 from foretell.log import read_metrics, write_whole
+from foretell.model.actions import ActionConfig, Batch
 from foretell.model.folder import load_model, save_model
+from foretell.model.heads import save_heads
 from foretell.model.precision import mixed_precision
+from foretell.model.predictors import SteeredConfig
 from foretell.model.tensors import load_tensors, save_tensors
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.objectives.collapse import alarms, monitors
@@ -32,6 +35,7 @@ from foretell.parallel import rank, world_size
 from foretell.surprise.panel import Clips, fit_panel
 from foretell.surprise.score import SurpriseConfig
 from foretell.train.card import write_card
+from foretell.train.heads import HeadsConfig, cache_latents, fit_heads, measure_errors
 from foretell.train.loop import TrainConfig, train_loop
 
 MONITOR_CLIPS = 32
@@ -54,6 +58,10 @@ class RunConfig:
     """How it is trained."""
     surprise: SurpriseConfig = dataclasses.field(default_factory=SurpriseConfig)
     """What will count as surprise."""
+    skip: int = 1
+    """Frames that a step of a model that acts lasts."""
+    heads: HeadsConfig = dataclasses.field(default_factory=HeadsConfig)
+    """What a model that acts learns on its frozen latents."""
     hold_out: float = 0.2
     """Share of the footage set aside to calibrate; never trained on."""
     development: float = 0.1
@@ -79,7 +87,6 @@ def run_training(store: Store, out: Path, config: RunConfig) -> Path:
     to start from do not fit, CheckpointError if those are missing or altered.
     """
     store.verify()
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, view=store.view))
     split = split_stretches(
         store.lengths,
         fps=store.view.fps,
@@ -87,6 +94,8 @@ def run_training(store: Store, out: Path, config: RunConfig) -> Path:
         development=config.development,
         seed=config.train.seed,
     )
+    acts = action_config(store, split, config)
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, view=store.view, actions=acts))
     same_run_or_stop(out, config, store)
     torch.set_num_threads(config.train.threads)
     torch.manual_seed(config.train.seed)
@@ -95,25 +104,61 @@ def run_training(store: Store, out: Path, config: RunConfig) -> Path:
         take_weights(model, config.start_from)
     objective = build_objective(config.train.objective, model)
     chooser = Chooser(out, development_windows(store, split, config), config.train, objective)
-    batches = window_batches(store, split, config.train)
+    batches = window_batches(store, split, config.train, acts)
     train_loop(model, objective, batches, config.train, out, chooser)
-    chosen = chooser.restore(model)
-
-    normal = (*split.development, *few_stretches(split.train, FIT_STEPS))
-    surprise = config.surprise.within(max(s.length for s in normal))
-    panel = fit_panel(model, stretch_clips(store, normal), surprise, UNTRAINED_SEED)
-    facts = run_facts(store, split, config) | {"chosen": chosen, "untrained_seed": UNTRAINED_SEED}
+    facts = run_facts(store, split, config) | {"chosen": chooser.restore(model), "untrained_seed": UNTRAINED_SEED}
     if rank() == 0:
         save_model(out, model, facts)
         save_objective(out, objective)
+    finish = learn_to_watch if acts is None else learn_to_act
+    finish(model, store, split, config, out)
+    if rank() == 0:
+        write_card(out)
+    return out
+
+
+def learn_to_watch(model: WorldModel, store: Store, split: Split, config: RunConfig, out: Path) -> None:
+    """Whiten surprise on development clips and some of the trained ones, and calibrate on those set aside."""
+    normal = (*split.development, *few_stretches(split.train, FIT_STEPS))
+    surprise = config.surprise.within(max(s.length for s in normal))
+    panel = fit_panel(model, stretch_clips(store, normal), surprise, UNTRAINED_SEED)
+    if rank() == 0:
         try:
             clips = stretch_clips(store, split.calibration)
             panel.calibrate(clips(), segment_seconds=config.segment_seconds, gap_seconds=config.gap_seconds)
         except CalibrationError as error:
             print(f"not calibrated: {error}")
         panel.save(out)
-        write_card(out)
-    return out
+
+
+def learn_to_act(model: WorldModel, store: Store, split: Split, config: RunConfig, out: Path) -> None:
+    """Train the heads on frozen latents, and measure how the model errs on clips that were set aside."""
+    if rank() != 0:
+        return
+    assert store.log is not None
+    trained, held_out, aside = (
+        cache_latents(model, store, s) for s in (split.train, split.development, split.calibration)
+    )
+    heads = fit_heads(model, trained, store.log.quantities, config.heads, config.train.seed)
+    save_heads(out, heads, measure_errors(model, heads, held_out, aside, config.heads.horizon))
+
+
+def action_config(store: Store, split: Split, config: RunConfig) -> ActionConfig | None:
+    """What a steered model is told of the store's actions, at the scale of those trained on; None for one that only watches.
+
+    Raises DataError if nothing says what was done.
+    """
+    if not isinstance(config.model.predictor, SteeredConfig):
+        return None
+    log = store.log
+    if log is None:
+        raise DataError(
+            f"{store.where}: nothing says what was done in these clips: record a world with a policy, put NAME.csv beside "
+            "each NAME.mp4, or take a preset that only watches"
+        )
+    done = np.concatenate([log.actions[store.clips[s.clip].name][s.start : s.start + s.length] for s in split.train])
+    std = np.maximum(done.std(0), 1e-3 * np.subtract(log.space.high, log.space.low))
+    return ActionConfig(space=log.space, skip=config.skip, mean=tuple(done.mean(0).tolist()), std=tuple(std.tolist()))
 
 
 def take_weights(model: WorldModel, folder: str) -> None:
@@ -137,16 +182,17 @@ class Chooser:
     What the objective owns is kept with them: a decoder reads the latents of its own step.
     """
 
-    def __init__(self, folder: Path, frames: Tensor, config: TrainConfig, objective: Objective) -> None:
-        self.path, self.frames, self.precision = folder / "best.safetensors", frames, config.precision
+    def __init__(self, folder: Path, held_out: Batch, config: TrainConfig, objective: Objective) -> None:
+        self.path, self.held_out, self.precision = folder / "best.safetensors", held_out, config.precision
         self.objective = objective
         self.decode = objective.decode if isinstance(objective, NextPixels) else None
         self.history = [line for line in _diary(folder) if "rank" in line]
 
     def __call__(self, model: WorldModel, step: int) -> dict[str, Any]:
         """The monitors of `model` after `step`, with the names of alarms; keeps its weights if they are the best so far."""
-        with mixed_precision(self.precision, self.frames.device):
-            values: dict[str, Any] = monitors(model, self.frames, self.decode)
+        frames, actions = self.held_out
+        with mixed_precision(self.precision, frames.device):
+            values: dict[str, Any] = monitors(model, frames, self.decode, actions)
         values["resting"] = self.objective.resting
         self.history = [line for line in self.history if line["step"] < step]
         best_rank = max([line["rank"] or 0 for line in self.history] + [values["rank"]])
@@ -189,39 +235,55 @@ def _diary(folder: Path) -> list[dict[str, Any]]:
     return read_metrics(path) if path.exists() else []
 
 
-def window_batches(store: Store, split: Split, config: TrainConfig) -> Callable[[int], Tensor]:
-    """batches(step) -> frames uint8 (B, T, 3, H, W), a function of (seed, step, rank)."""
+def window_batches(
+    store: Store, split: Split, config: TrainConfig, acts: ActionConfig | None = None
+) -> Callable[[int], Batch]:
+    """batches(step) -> what a training step sees, a function of (seed, step, rank)."""
+    span = config.window * (1 if acts is None else acts.skip)
     sampler = WindowSampler(
         [s.length for s in split.train],
-        window=config.window,
+        window=span,
         batch=config.batch,
         seed=config.seed,
         rank=rank(),
         world_size=world_size(),
     )
 
-    def batches(step: int) -> Tensor:
+    def batches(step: int) -> Batch:
         chosen = [(split.train[i], start) for i, start in sampler.at(step)]
-        return as_batch([store.window(s.clip, s.start + start, config.window) for s, start in chosen])
+        return batch_of(store, [(s.clip, s.start + start) for s, start in chosen], span, acts)
 
     return batches
 
 
-def development_windows(store: Store, split: Split, config: RunConfig) -> Tensor:
+def batch_of(store: Store, places: list[tuple[int, int]], span: int, acts: ActionConfig | None) -> Batch:
+    """Windows of `span` frames of a store, each a clip and its first frame; with what was done, at the steps of a model that acts."""
+    if acts is None:
+        return Batch(as_batch([store.window(clip, start, span) for clip, start in places]))
+    assert store.log is not None
+    steps = span // acts.skip
+    frames = as_batch([store.window(clip, start, steps, acts.skip) for clip, start in places])
+    done = [store.log.actions[store.clips[clip].name][start : start + span] for clip, start in places]
+    return Batch(frames, rearrange(torch.from_numpy(np.stack(done)), "b (t k) a -> b t (k a)", k=acts.skip))
+
+
+def development_windows(store: Store, split: Split, config: RunConfig) -> Batch:
     """Windows of development stretches for the monitors, as long as the shortest allows up to 2 training windows.
 
     Raises DataError if no stretch is long enough for a window, or to whiten surprise on once training is done.
     """
-    window, surprise = config.train.window, config.surprise
-    needed = max(window, surprise.context + surprise.nearest + 1)
+    acts, surprise = config.model.actions, config.surprise
+    skip = 1 if acts is None else acts.skip
+    window = config.train.window * skip
+    needed = window if acts is not None else max(window, surprise.context + surprise.nearest + 1)
     fitting = [s for s in split.development if s.length >= needed]
     if not fitting:
         advice = "longer videos" if needed > window else "a shorter --window or longer videos"
         raise DataError(f"store: no development stretch has {needed} steps: take {advice}")
-    length = min(2 * window, min(s.length for s in fitting))
+    length = min(2 * window, min(s.length for s in fitting)) // skip * skip
     windows = [(s, at) for s in fitting for at in range(0, s.length - length + 1, length)]
     chosen = [windows[i] for i in np.linspace(0, len(windows) - 1, min(MONITOR_CLIPS, len(windows))).astype(int)]
-    return as_batch([store.window(s.clip, s.start + at, length) for s, at in chosen])
+    return batch_of(store, [(s.clip, s.start + at) for s, at in chosen], length, acts)
 
 
 def few_stretches(stretches: tuple[Stretch, ...], steps: int) -> tuple[Stretch, ...]:

@@ -1,0 +1,203 @@
+"""Heads on frozen latents of a model that acts: every frame is encoded once, and all of them learn from the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from foretell.data.split import Stretch
+from foretell.data.store import Store
+from foretell.errors import DataError
+from foretell.model.heads import Errors, Heads
+from foretell.model.world_model import WorldModel
+from foretell.surprise.score import shrunk_covariance
+from foretell.train.loop import step_generator
+
+BATCH, RATE = 512, 1e-3
+PORTION = 256
+"""Frames encoded at once."""
+QUANTILE = 0.1
+"""Of the steps that pairs of moments lie apart: nearly the fastest way that anybody went."""
+STRANGERS = 0.2
+"""Share of pairs of two clips, which count as `farthest` apart: what no clip joins is far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadsConfig:
+    """How long the heads learn, and how far they look."""
+
+    steps: int = 3000
+    """Training steps of each head."""
+    farthest: int = 20
+    """Steps of the model between two moments of a clip that are told to be joined."""
+    horizon: int = 5
+    """Steps of the model over which foretold quantities are held against the true ones, for guardrails."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """Latents of every frame of some stretches, and what was done: one long row of frames, cut into clips."""
+
+    latents: Tensor  # (N, P, D)
+    actions: Tensor  # (N, A), world units
+    states: Tensor  # (N, Q); Q = 0 where nobody told them
+    ends: Tensor  # (N,) for each frame, the index behind the last frame of its clip
+
+
+@torch.inference_mode()
+def cache_latents(model: WorldModel, store: Store, stretches: Sequence[Stretch]) -> Cache:
+    """Encode each frame of the stretches once. Raises DataError if the store knows nothing of actions."""
+    log = store.log
+    if log is None:
+        raise DataError(
+            f"{store.where}: nothing says what was done in these clips: record with a policy, or add csv files"
+        )
+    latents, actions, states, ends, end = [], [], [], [], 0
+    for s in stretches:
+        end += s.length
+        name, part = store.clips[s.clip].name, slice(s.start, s.start + s.length)
+        frames = torch.from_numpy(store.window(s.clip, s.start, s.length).copy()).permute(0, 3, 1, 2)
+        latents += [model.encode(frames[None, at : at + PORTION])[0].float() for at in range(0, s.length, PORTION)]
+        actions.append(torch.from_numpy(log.actions[name][part]))
+        states.append(torch.from_numpy(log.states[name][part]) if log.states else torch.zeros(s.length, 0))
+        ends.append(torch.full((s.length,), end))
+    return Cache(
+        latents=torch.cat(latents).clone(),
+        actions=torch.cat(actions),
+        states=torch.cat(states).float(),
+        ends=torch.cat(ends),
+    )
+
+
+def fit_heads(model: WorldModel, cache: Cache, quantities: tuple[str, ...], config: HeadsConfig, seed: int) -> Heads:
+    """Train probe, inverse model and reachability on a cache; a function of (cache, config, seed). The model is left alone."""
+    torch.manual_seed(seed)
+    heads = Heads(model, quantities, config.farthest)
+    assert model.config.actions is not None
+    skip = model.config.actions.skip
+    pairs = _Pairs(cache, skip, config.farthest)
+    if heads.probe is not None:
+        heads.probe.mean.copy_(cache.states.mean(0))
+        heads.probe.std.copy_(cache.states.std(0).clamp_min(1e-3))
+        _fit(heads.probe, lambda g: probe_error(heads, cache, g), config.steps, seed)
+    _fit(heads.inverse, lambda g: inverse_error(heads, pairs, g), config.steps, seed)
+    _fit(heads.reach, lambda g: reach_error(heads, pairs, g), config.steps, seed)
+    return heads.eval()
+
+
+def probe_error(heads: Heads, cache: Cache, generator: torch.Generator) -> Tensor:
+    """Squared error of quantities, each in units of its deviation."""
+    assert heads.probe is not None
+    at = torch.randint(len(cache.latents), (BATCH,), generator=generator)
+    read = heads.probe(cache.latents[at])
+    return mse_loss((read - cache.states[at]) / heads.probe.std, torch.zeros_like(read))
+
+
+def inverse_error(heads: Heads, pairs: _Pairs, generator: torch.Generator) -> Tensor:
+    """Squared error of the block that was done at the first of two moments (hindsight: wherever a clip went was its goal)."""
+    now, later, steps = pairs.joined(BATCH, generator)
+    said = heads.inverse(pairs.cache.latents[now], pairs.cache.latents[later], steps)
+    return ((said - pairs.blocks(now)) / heads.inverse.reach).pow(2).mean()
+
+
+def reach_error(heads: Heads, pairs: _Pairs, generator: torch.Generator) -> Tensor:
+    """Pinball loss (quantile regression, Koenker and Bassett 1978) of the steps between two moments."""
+    now, later, steps = pairs.joined(BATCH, generator)
+    apart = int(STRANGERS * BATCH)
+    later[:apart] = pairs.any(apart, generator)
+    steps[:apart] = heads.reach.farthest
+    short = steps - heads.reach(pairs.cache.latents[now], pairs.cache.latents[later])
+    return torch.maximum(QUANTILE * short, (QUANTILE - 1) * short).mean()
+
+
+class _Pairs:
+    """Draws pairs of moments of one clip, and what was done at the first."""
+
+    def __init__(self, cache: Cache, skip: int, farthest: int) -> None:
+        self.cache, self.skip, self.farthest = cache, skip, farthest
+        places = torch.arange(len(cache.ends))
+        self.starts = places[places + skip < cache.ends]
+        if not len(self.starts):
+            raise DataError(f"heads: no clip is longer than {skip} frames, one step of the model: record longer ones")
+
+    def joined(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Indices of frames now and later in a clip, and how many steps of the model lie between them (float)."""
+        now = self.any(count, generator)
+        most = ((self.cache.ends[now] - 1 - now) // self.skip).clamp(max=self.farthest)
+        steps = 1 + (torch.rand(count, generator=generator) * most).long().clamp(max=most - 1)
+        return now, now + steps * self.skip, steps.float()
+
+    def any(self, count: int, generator: torch.Generator) -> Tensor:
+        """Indices of frames with a step of the model still before them."""
+        return self.starts[torch.randint(len(self.starts), (count,), generator=generator)]
+
+    def blocks(self, now: Tensor) -> Tensor:
+        """The blocks that were begun then, (N, A')."""
+        return self.cache.actions[now[:, None] + torch.arange(self.skip)].flatten(1)
+
+
+def _fit(head: nn.Module, error: Callable[[torch.Generator], Tensor], steps: int, seed: int) -> None:
+    optimizer = torch.optim.AdamW(head.parameters(), lr=RATE, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    for step in range(steps):
+        optimizer.zero_grad()
+        error(step_generator(seed, step)).backward()
+        optimizer.step()
+        schedule.step()
+
+
+@torch.inference_mode()
+def measure_errors(model: WorldModel, heads: Heads, whiten: Cache, calibrate: Cache, horizon: int) -> Errors:
+    """How the model errs: covariance on clips that do not calibrate, the rest on those that do.
+
+    Rollouts for guardrails start at every `horizon` steps of a clip, so that no two share a moment.
+    """
+    residuals = torch.cat([said - came for said, came in _one_step(model, whiten)])
+    covariance = shrunk_covariance(residuals)
+    precision = (torch.linalg.inv(covariance) / residuals.shape[1]).float()
+    worst = [(((said - came) @ precision) * (said - came)).sum(-1).max() for said, came in _one_step(model, calibrate)]
+    truth, foretold = [], []
+    for latents, memories, blocks, states in _clips(model, calibrate):
+        starts = torch.arange(0, len(latents) - horizon, horizon)
+        if heads.probe is None or not len(starts):
+            continue
+        steps = starts[:, None] + torch.arange(horizon)
+        foretold.append(heads.probe(model.imagine(latents[starts], memories[starts], blocks[steps])))
+        truth.append(states[steps + 1])
+    nothing = torch.zeros(0, horizon, len(heads.quantities))
+    return Errors(
+        precision=precision,
+        surprises=torch.stack(worst).sort().values,
+        truth=torch.cat([nothing, *truth]),
+        foretold=torch.cat([nothing, *foretold]),
+    )
+
+
+def _clips(model: WorldModel, cache: Cache) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Each clip at the model's steps: latents (T, P, D), memories before them (T, P, M), blocks (T, A'), states (T, Q)."""
+    assert model.config.actions is not None
+    skip, found = model.config.actions.skip, []
+    for end in cache.ends.unique().tolist():
+        first = int((cache.ends == end).nonzero()[0])
+        steps = (end - first) // skip
+        if steps < 2:
+            continue
+        at = first + skip * torch.arange(steps)
+        blocks = cache.actions[first : first + steps * skip].view(steps, -1)
+        foretold, _ = model.go_on(cache.latents[at][None], None, blocks[None])
+        memories = torch.cat([model.predictor.start(1), foretold.memories[0, :-1]])
+        found.append((cache.latents[at], memories, blocks, cache.states[at]))
+    return found
+
+
+def _one_step(model: WorldModel, cache: Cache) -> list[tuple[Tensor, Tensor]]:
+    """Of each clip what was foretold one step ahead, and what came: (T - 1, P * D) each."""
+    found = []
+    for latents, _, blocks, _ in _clips(model, cache):
+        said = model.predict(latents[None], blocks[None]).next[0, :-1]
+        found.append((said.flatten(1), latents[1:].flatten(1)))
+    return found
