@@ -8,6 +8,7 @@ import pytest
 
 from foretell.errors import ConfigError
 from foretell.worlds.policies import policy
+from foretell.worlds.pusht import PushT, PushTConfig
 from foretell.worlds.rooms import Rooms, RoomsConfig
 from foretell.worlds.world import ActWorld, Restorable
 
@@ -16,6 +17,8 @@ makers: list[Callable[[], ActWorld]] = [
     lambda: Rooms(RoomsConfig(size=48, hazards=2, radius="large")),
     lambda: Rooms(RoomsConfig(layout="four", hazards=4, ground="dark", fps=20)),
     lambda: Rooms(RoomsConfig(varied=True, hazards=3)),
+    PushT,
+    lambda: PushT(PushTConfig(size=96, judge="pose")),
 ]
 worlds = pytest.mark.parametrize("make", makers, ids=lambda make: repr(make()))
 restorable = [make for make in makers if hasattr(make(), "restore")]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 
 from foretell.errors import ConfigError
-from foretell.worlds.floorplan import steps_to, walk
+from foretell.worlds.pusht import PushT
 from foretell.worlds.rooms import Rooms
+from foretell.worlds.scripts import Policy, pushes, walks
 from foretell.worlds.world import ActWorld
 
-Policy = Callable[[], np.ndarray]
-"""Looks at the world it was made for and says what to do next: (A,) float32, within the world's limits."""
 PolicyName = Literal["random", "smooth", "scripted", "mixed"]
 POLICIES = ("random", "smooth", "scripted", "mixed")
 
@@ -48,12 +46,14 @@ def policy(name: str, world: ActWorld, rng: np.random.Generator) -> Policy:
 
 def is_scripted(world: ActWorld) -> bool:
     """Whether there is a scripted policy for the world."""
-    return isinstance(world, Rooms)
+    return isinstance(world, Rooms | PushT)
 
 
 def _scripted(world: ActWorld, rng: np.random.Generator) -> Policy:
     if isinstance(world, Rooms):
-        return _walks(world, rng)
+        return walks(world, rng)
+    if isinstance(world, PushT):
+        return pushes(world, rng)
     raise ConfigError(f"policy scripted: nothing is scripted for {world!r}; use random, smooth or mixed")
 
 
@@ -96,22 +96,6 @@ def _noisy(world: ActWorld, inner: Policy, rng: np.random.Generator) -> Policy:
         chance = _random(world, rng)
         return lambda: chance() if rng.random() < SLIP else inner()
     return lambda: space.clip(inner() + NOISE * half * rng.standard_normal(space.width))
-
-
-def _walks(world: Rooms, rng: np.random.Generator) -> Policy:
-    """Walk to a place, then to another, by the shortest way, through doors; the way does not avoid hazards."""
-    goal = np.full(2, np.nan)
-    steps = np.empty((0, 0))
-
-    def act() -> np.ndarray:
-        nonlocal goal, steps
-        place = world.state()[:2]
-        if not np.abs(goal - place).max() > 0.25 * world.layout.speed:  # there, or nowhere to go yet
-            goal = world.draw_place(rng)
-            steps = steps_to(world.layout, goal)
-        return world.actions.clip(walk(world.layout, steps, place, goal))
-
-    return act
 
 
 def _one_hot(choice: int, width: int) -> np.ndarray:
