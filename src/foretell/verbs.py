@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from pathlib import Path
@@ -24,65 +25,65 @@ Fit = Literal["letterbox", "crop"]
 
 
 def record(
-    world: Positional[Literal["physics"]],
+    world: Positional[str],
     out: Path,
     *,
     episodes: int = 600,
     seed: int = 1,
+    frames: int | None = None,
+    size: int = 64,
+    workers: int = 1,
+    policy: Literal["random", "smooth", "scripted", "mixed"] = "mixed",
+    layout: Literal["two", "four"] = "two",
+    hazards: int = 0,
+    varied: bool = False,
     scenario: Scenario = "mixed",
     part: Literal["train", "development", "test"] = "train",
     shapes: Literal["varied", "ball"] = "varied",
     violation: Violation = "none",
     gravity: tuple[float, ...] = (12.0,),
-    frames: int = 32,
-    size: int = 64,
     texture: float = 0.02,
     shadows: float = 0.0,
     noise: float = 0.0,
     jitter: float = 0.0,
     renderer: Literal["flat", "solid"] = "flat",
-    workers: int = 1,
 ) -> RecordSummary:
-    """Record a simulated world: real H.264 .mp4 files and states.parquet, the table of the true states.
+    """Record a simulated world: real H.264 .mp4 files, and tables of the true states and of what was done.
+
+    An option that the world does not read is an error.
 
     Args:
-        world: Which world.
+        world: physics, rooms, pusht or gym:ENV_ID (any Gymnasium environment, as gym:Pendulum-v1).
         out: Folder to write to; a recording that was cut short goes on.
         episodes: How many videos.
         seed: Every episode follows from (seed, its number).
-        scenario: What happens in it; staged: behind screens, against walls, off ledges, under other weight.
-        part: Of staged scenes, which share of every range their parameters come from; no two parts overlap.
-        shapes: Of the objects.
-        violation: Something impossible that happens to a thrown object in flight.
-        gravity: One value, or several of which each video has one; 1/64 of the frame per second squared.
-        frames: Frames of an episode, 10 a second.
+        frames: Frames of an episode; 32 in physics, 100 elsewhere, unless given.
         size: Pixels of a side.
-        texture: Greatest departure of the background's brightness, as a share of white, 0 to 0.2.
-        shadows: How dark the ground gets under objects, 0 to 0.6; each video draws from none to this, and so with the
-            next two.
-        noise: Deviation of every pixel from frame to frame, as a share of white, 0 to 0.1.
-        jitter: Deviation of the camera's place from frame to frame, in units of 1/64 of the frame, 0 to 2.
-        renderer: flat paints in 2-D; solid renders in 3-D with MuJoCo (the extra mujoco).
         workers: Processes side by side.
+        policy: Rooms, pusht, gym: who acts; mixed draws one of the three for each video.
+        layout: Rooms: how many of them.
+        hazards: Rooms: discs that can be entered and must not, 0 to 4.
+        varied: Rooms: wall, door and hazards lie elsewhere in each video.
+        scenario: Physics: what happens; staged: behind screens, against walls, off ledges, under other weight.
+        part: Physics: of staged scenes, which share of every range their parameters come from; no two overlap.
+        shapes: Physics: of the objects.
+        violation: Physics: something impossible that happens to a thrown object in flight.
+        gravity: Physics: one value, or several of which each video has one; 1/64 of the frame per second squared.
+        texture: Physics: greatest departure of the background's brightness, as a share of white, 0 to 0.2.
+        shadows: Physics: how dark the ground gets under objects, 0 to 0.6; each video draws from none to this, and so
+            with the next two.
+        noise: Physics: deviation of every pixel from frame to frame, as a share of white, 0 to 0.1.
+        jitter: Physics: deviation of the camera's place from frame to frame, in units of 1/64 of the frame, 0 to 2.
+        renderer: Physics: flat paints in 2-D; solid renders in 3-D with MuJoCo (the extra mujoco).
     """
-    from foretell.worlds.physics import Physics
+    given = dict(locals())
+    from foretell.worlds.named import named_world
     from foretell.worlds.record import record as record_world
 
-    assert world == "physics"
-    made = Physics(
-        size=size,
-        frames=frames,
-        scenario=scenario,
-        part=part,
-        shapes=shapes,
-        violation=violation,
-        gravity=gravity,
-        texture=texture,
-        shadows=shadows,
-        noise=noise,
-        jitter=jitter,
-        renderer=renderer,
-    )
+    about_the_recording = ("world", "out", "episodes", "seed", "workers")
+    asked = inspect.signature(record).parameters.items()
+    options = {key: given[key] for key, its in asked if key not in about_the_recording and given[key] != its.default}
+    made = named_world(world, options)
     return record_world(made, Path(out), episodes=episodes, seed=seed, workers=workers)
 
 

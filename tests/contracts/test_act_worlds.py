@@ -1,5 +1,6 @@
 """What every world promises in which something can be done."""
 
+import importlib.util
 import pickle
 from collections.abc import Callable
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from foretell.errors import ConfigError
+from foretell.worlds.gym import Gym, GymConfig
 from foretell.worlds.policies import policy
 from foretell.worlds.pusht import PushT, PushTConfig
 from foretell.worlds.rooms import Rooms, RoomsConfig
@@ -20,6 +22,11 @@ makers: list[Callable[[], ActWorld]] = [
     PushT,
     lambda: PushT(PushTConfig(size=96, judge="pose")),
 ]
+if all(importlib.util.find_spec(name) for name in ("gymnasium", "pygame")):
+    makers += [
+        lambda: Gym(GymConfig(env="Pendulum-v1", size=32, spread=(0.7, 0.7, 3.0))),
+        lambda: Gym(GymConfig(env="CartPole-v1", spread=(1.0,) * 4)),
+    ]
 worlds = pytest.mark.parametrize("make", makers, ids=lambda make: repr(make()))
 restorable = [make for make in makers if hasattr(make(), "restore")]
 
@@ -98,7 +105,11 @@ def test_limits_are_enforced_and_nothing_is_clipped(make):
         with pytest.raises(ConfigError, match="got the action"):
             world.step(action)
         np.testing.assert_array_equal(world.state(), before)
-    if not space.discrete:
+    if space.discrete:
+        for action in (high, low, np.full(space.width, 1 / space.width)):
+            with pytest.raises(ConfigError, match="expected one 1, all else 0"):
+                world.step(action)
+    else:
         world.step(high)
         world.step(low.astype(np.float32))
 
