@@ -5,9 +5,15 @@ Scores are those of bench/results/; a preset without a measured row says so.
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 from foretell.model.encoders import DenseConfig, PooledConfig, ViTConfig
-from foretell.model.predictors import CausalConfig, RecurrentConfig
+from foretell.model.predictors import CausalConfig, RecurrentConfig, SteeredConfig
 from foretell.model.world_model import ModelConfig
+from foretell.objectives.next_latent import NextLatentConfig
+from foretell.train.loop import TrainConfig
+from foretell.train.optim import OptimConfig
 
 
 # foretell train store/ --out model/ --minutes 8
@@ -36,3 +42,23 @@ def pooled() -> ModelConfig:
 def vit() -> ModelConfig:
     """A vision transformer's tokens and the recurrent convolutional memory."""
     return ModelConfig(encoder=ViTConfig(), predictor=RecurrentConfig())
+
+
+# foretell train data/ --out model/ --preset act --minutes 5
+# For worlds that are acted in. Two rooms: bench/results/rooms.json.
+def act() -> ModelConfig:
+    """One token a frame, and a gated memory that is told what is done."""
+    return ModelConfig(encoder=PooledConfig(latent_width=32), predictor=SteeredConfig())
+
+
+def act_training(given: TrainConfig) -> TrainConfig:
+    """Settings of the loop for it, where the `given` ones are as usual: many short windows, and what was done is to be read."""
+    usual, mine = TrainConfig(steps=1), {"batch": 64, "window": 8, "check_every": 500, "save_every": 500}
+    changed: dict[str, Any] = {
+        name: value for name, value in mine.items() if getattr(given, name) == getattr(usual, name)
+    }
+    if given.objective == usual.objective:
+        changed["objective"] = NextLatentConfig(inverse=1.0)
+    if given.optim == usual.optim:
+        changed["optim"] = OptimConfig(peak=1e-3)
+    return dataclasses.replace(given, **changed)

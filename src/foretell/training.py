@@ -20,7 +20,9 @@ from foretell.train.loop import TrainConfig
 from foretell.train.run import RunConfig, run_training
 from foretell.verbs import Fit, ingest, is_store
 
-Preset = Literal["dense", "colour", "pooled", "vit"]
+Preset = Literal["dense", "colour", "pooled", "vit", "act"]
+SKIP = 5
+"""Frames that a step of a model that acts lasts, as in the field (arXiv 2603.19312)."""
 Kind = Literal["next_latent", "next_pixels", "masked"]
 
 
@@ -38,6 +40,7 @@ def train(
     nearest: int = 4,
     farthest: int = 16,
     context: int = 4,
+    skip: int | None = None,
     start_from: Path | None = None,
     config: OmitArgPrefixes[AvoidSubcommands[TrainConfig]],
 ) -> Path:
@@ -46,7 +49,8 @@ def train(
     Args:
         source: A store, local or remote, or a folder of videos.
         out: The model folder to write; a run that was cut short goes on, equal to the bit.
-        preset: dense for video; colour where colour matters; pooled for small worlds in full view; vit for a GPU.
+        preset: dense for video; colour where colour matters; pooled for small worlds in full view; vit for a GPU; act where
+            somebody acts: a recording of a world with a policy, or videos with NAME.csv beside NAME.mp4.
         objective: next_latent; or, to compare with it, next_pixels or masked, which have the flags --next, --rollout, --horizon
             and --starts in common with it.
         hold_out: Share of the footage set aside to calibrate; never trained on.
@@ -58,6 +62,7 @@ def train(
             at sight; more for what goes wrong little by little.
         farthest: Most steps ahead.
         context: Steps to be seen before the first of them: what comes unannounced at the start of a clip is not judged.
+        skip: Frames that a step of a model that acts lasts; 5 unless given. Its actions are blocks of as many.
         start_from: A model folder, of the same preset, whose weights training begins with; unless given, random ones.
         config: How long and how.
     """
@@ -67,7 +72,11 @@ def train(
         print(ingest(Path(source), Path(out) / "store", size=size, fps=fps, fit=fit))
         store = Store.open(Path(out) / "store")
     builds = {"dense": presets.dense, "colour": presets.colour, "pooled": presets.pooled, "vit": presets.vit}
-    model = builds[preset]()
+    model = (builds | {"act": presets.act})[preset]()
+    if skip is not None and preset != "act":
+        raise ConfigError(f"--skip {skip}: only a model that acts skips frames; add --preset act, or lower --fps")
+    if preset == "act":
+        config = presets.act_training(config)
     if objective != "next_latent":
         config = dataclasses.replace(config, objective=of_kind(objective, config.objective))
     every = max(1, min(SurpriseConfig.every, farthest - nearest + 1))
@@ -75,6 +84,7 @@ def train(
         model=model,
         train=config,
         surprise=SurpriseConfig(nearest=nearest, farthest=farthest, every=every, context=context, smooth=smooth),
+        skip=1 if preset != "act" else skip or SKIP,
         hold_out=hold_out,
         start_from=None if start_from is None else str(start_from),
     )
