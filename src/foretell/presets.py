@@ -58,7 +58,7 @@ def act_training(given: TrainConfig) -> TrainConfig:
         name: value for name, value in mine.items() if getattr(given, name) == getattr(usual, name)
     }
     if given.objective == usual.objective:
-        changed["objective"] = NextLatentConfig(inverse=1.0)
+        changed["objective"] = NextLatentConfig(isotropy=20.0, inverse=1.0)
     if given.optim == usual.optim:
         changed["optim"] = OptimConfig(peak=1e-3)
     return dataclasses.replace(given, **changed)
