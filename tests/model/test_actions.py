@@ -117,7 +117,12 @@ def test_settings_come_back_from_json() -> None:
 def heads_of(model: WorldModel) -> tuple[Heads, Errors]:
     torch.manual_seed(3)
     errors = Errors(
-        precision=torch.eye(WIDTH), surprises=torch.rand(9), truth=torch.rand(4, 3, 2), foretold=torch.rand(4, 3, 2)
+        precision=torch.eye(WIDTH),
+        surprises=torch.rand(9),
+        truth=torch.rand(4, 3, 2),
+        foretold=torch.rand(4, 3, 2),
+        now=torch.rand(4, 2),
+        between=torch.rand(4, 3 * SKIP, 2),
     )
     return Heads(model, ("x", "speed"), 11).eval(), errors
 

@@ -89,4 +89,5 @@ def test_errors_are_of_stretches_that_share_no_moment(cache: Cache, heads) -> No
     assert found.truth.shape == found.foretold.shape == (CLIPS * per_clip, 4, 1)
     came = walks(3).states.view(CLIPS, LONG, 1)
     torch.testing.assert_close(found.truth[:per_clip, :, 0].flatten(), came[0, 2 : 2 * 4 * per_clip + 1 : 2, 0])
-    assert (found.foretold[:, 0] - found.foretold[:, -1]).abs().max() < 1e-5
+    torch.testing.assert_close(found.between[:per_clip, :, 0].flatten(), came[0, 1 : 2 * 4 * per_clip + 1, 0])
+    assert (found.foretold - found.now[:, None]).abs().max() < 1e-4

@@ -92,6 +92,10 @@ class Errors:
     """(M, H, Q) quantities as they truly came, in M stretches of H steps."""
     foretold: Tensor
     """(M, H, Q) as the probe read them from what was imagined at their start."""
+    now: Tensor
+    """(M, Q) as the probe read them at the start."""
+    between: Tensor
+    """(M, H * skip, Q) quantities as they truly came at every frame, the last of each step with it."""
 
 
 class Heads(nn.Module):

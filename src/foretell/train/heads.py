@@ -160,25 +160,33 @@ def measure_errors(model: WorldModel, heads: Heads, whiten: Cache, calibrate: Ca
     covariance = shrunk_covariance(residuals)
     precision = (torch.linalg.inv(covariance) / residuals.shape[1]).float()
     worst = [(((said - came) @ precision) * (said - came)).sum(-1).max() for said, came in _one_step(model, calibrate)]
-    truth, foretold = [], []
+    skip = 1 if model.config.actions is None else model.config.actions.skip
+    foretold, now, between = [], [], []
     for latents, memories, blocks, states in _clips(model, calibrate):
         starts = torch.arange(0, len(latents) - horizon, horizon)
         if heads.probe is None or not len(starts):
             continue
         steps = starts[:, None] + torch.arange(horizon)
         foretold.append(heads.probe(model.imagine(latents[starts], memories[starts], blocks[steps])))
-        truth.append(states[steps + 1])
-    nothing = torch.zeros(0, horizon, len(heads.quantities))
+        now.append(heads.probe(latents[starts]))
+        between.append(states[skip * starts[:, None] + 1 + torch.arange(skip * horizon)])
+    nothing, quantities = torch.zeros(0), len(heads.quantities)
+    frames = torch.cat([nothing.view(0, skip * horizon, quantities), *between])
     return Errors(
         precision=precision,
         surprises=torch.stack(worst).sort().values,
-        truth=torch.cat([nothing, *truth]),
-        foretold=torch.cat([nothing, *foretold]),
+        truth=frames[:, skip - 1 :: skip].contiguous(),
+        foretold=torch.cat([nothing.view(0, horizon, quantities), *foretold]),
+        now=torch.cat([nothing.view(0, quantities), *now]),
+        between=frames,
     )
 
 
 def _clips(model: WorldModel, cache: Cache) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Each clip at the model's steps: latents (T, P, D), memories before them (T, P, M), blocks (T, A'), states (T, Q)."""
+    """Each clip at the model's steps: latents (T, P, D), memories before them (T, P, M), blocks (T, A').
+
+    And the states of every frame of it, (T * skip, Q).
+    """
     assert model.config.actions is not None
     skip, found = model.config.actions.skip, []
     for end in cache.ends.unique().tolist():
@@ -190,7 +198,7 @@ def _clips(model: WorldModel, cache: Cache) -> list[tuple[Tensor, Tensor, Tensor
         blocks = cache.actions[first : first + steps * skip].view(steps, -1)
         foretold, _ = model.go_on(cache.latents[at][None], None, blocks[None])
         memories = torch.cat([model.predictor.start(1), foretold.memories[0, :-1]])
-        found.append((cache.latents[at], memories, blocks, cache.states[at]))
+        found.append((cache.latents[at], memories, blocks, cache.states[first : first + steps * skip]))
     return found
 
 
