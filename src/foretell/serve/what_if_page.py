@@ -1,0 +1,215 @@
+"""Several futures on one page that needs nothing else: films on one clock, strips, curves with bands, effects in words."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from foretell.plan.counterfactual import Effect
+from foretell.serve.pictures import png_bytes
+
+WIDTH, HEIGHT = 340.0, 190.0
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 10.0, 26.0
+COLOURS = 6
+"""Colours of lines in what_if.css."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """One future."""
+
+    name: str
+    """What it is called."""
+    film: np.ndarray
+    """uint8 (K + T, H, W, 3): the last K frames seen, then T decoded ones."""
+    past: np.ndarray
+    """(K, Q) quantities as read from what was seen."""
+    quantities: np.ndarray
+    """(T, Q) and from what was imagined."""
+    other: int | None
+    """Which future it is compared with; None for the first."""
+    effect: Effect | None
+    """What is different from that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """All of them."""
+
+    told: list[Told]
+    """In the order of the page."""
+    came: np.ndarray | None
+    """uint8 (K + T, H, W, 3): what truly came, if the clip goes on so far."""
+    seen: int
+    """K."""
+    names: tuple[str, ...]
+    """Of the Q quantities."""
+    margin: np.ndarray
+    """(T, Q) half the width of the band around one future's quantity."""
+    seconds: float
+    """How long a step of the model lasts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One future in a drawing."""
+
+    colour: int
+    path: str
+    band: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One quantity over time."""
+
+    name: str
+    lines: list[Line]
+    rules: list[tuple[float, str]]
+    marks: list[tuple[float, str]]
+    now: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """The effects of one future, quantity by quantity."""
+
+    name: str
+    colour: int
+    other: str
+    cells: list[tuple[str, str]]
+
+
+def in_words(story: Story) -> list[str]:
+    """Every effect as a line of text."""
+    return [
+        f"{told.name}, beside {story.told[told.other].name}: {name} {phrase(told.effect, q, story.seconds)[1]}"
+        for told in story.told
+        if told.other is not None and told.effect is not None
+        for q, name in enumerate(story.names)
+    ]
+
+
+def phrase(effect: Effect, quantity: int, seconds: float) -> tuple[str, str]:
+    """The effect on one quantity: its kind (higher, lower, none, unknown) and the words for it."""
+    difference, margin, sign = (x[:, quantity].tolist() for x in effect)
+    judged = sum(math.isfinite(m) for m in margin)
+    if not judged:
+        return "unknown", "not known: no band"
+    last = judged - 1
+    at_end = f"{abs(difference[last]):.3g} ± {margin[last]:.2g}"
+    if sign[last]:
+        first = last
+        while first and sign[first - 1] == sign[last]:
+            first -= 1
+        kind = "higher" if sign[last] > 0 else "lower"
+        return kind, f"{kind} by {at_end} after {(last + 1) * seconds:g} s, from {(first + 1) * seconds:g} s on"
+    if any(sign[:judged]):
+        step = max(range(judged), key=lambda k: abs(difference[k]) * (sign[k] != 0))
+        kind = "higher" if sign[step] > 0 else "lower"
+        by = f"{abs(difference[step]):.3g} ± {margin[step]:.2g}"
+        return "passing", f"{kind} for a while, by {by} after {(step + 1) * seconds:g} s; no effect in the end"
+    return "none", f"no effect ({difference[last]:.2g} ± {margin[last]:.2g})"
+
+
+def render(story: Story, facts: dict[str, str], notes: Sequence[str]) -> str:
+    """The page as text."""
+    films = [(told.name, _film(told.film), k % COLOURS) for k, told in enumerate(story.told)]
+    effects = [
+        Row(
+            name=told.name,
+            colour=k % COLOURS,
+            other=story.told[told.other].name,
+            cells=[phrase(told.effect, q, story.seconds) for q in range(len(story.names))],
+        )
+        for k, told in enumerate(story.told)
+        if told.other is not None and told.effect is not None
+    ]
+    changed = sum(any(kind in ("higher", "lower", "passing") for kind, _ in row.cells) for row in effects)
+    moments = [(k + 1 - story.seen) * story.seconds for k in range(len(story.told[0].film))]
+    page = _templates().get_template("what_if.html")
+    return page.render(
+        films=films,
+        came=None if story.came is None else _film(story.came),
+        frames=len(moments),
+        seen=story.seen,
+        ratio=story.told[0].film.shape[2] / story.told[0].film.shape[1],
+        moments=[f"{moment:+.3g} s" if moment else "now" for moment in moments],
+        panels=[panel(story, q) for q in range(len(story.names))],
+        size=(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM),
+        effects=effects,
+        changed=changed,
+        names=story.names,
+        loop=len(moments) * max(0.35, story.seconds),
+        facts=facts,
+        notes=notes,
+    )
+
+
+def panel(story: Story, quantity: int) -> Panel:
+    """The curves of one quantity, all in one scale that holds them and their bands."""
+    margin = story.margin[:, quantity]
+    values = [np.concatenate([told.past[:, quantity], told.quantities[:, quantity]]) for told in story.told]
+    wide = np.where(np.isfinite(margin), margin, 0)
+    ends = [v[story.seen :] + side * wide for v in values for side in (-1, 1)]
+    low, high = (float(f(np.concatenate([*values, *ends]))) for f in (np.min, np.max))
+    room = 0.06 * max(high - low, 1e-6)
+    low, high = low - room, high + room
+    count = len(values[0])
+
+    def x(step: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * step / max(1, count - 1)
+
+    def y(value: float) -> float:
+        return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * (value - low) / (high - low)
+
+    def points(steps: Sequence[int], heights: Sequence[float]) -> str:
+        return " ".join(f"{x(step):.1f},{y(height):.1f}" for step, height in zip(steps, heights, strict=True))
+
+    known = [k for k in range(len(margin)) if np.isfinite(margin[k])]
+    lines = []
+    for k, value in enumerate(values):
+        ahead = value[story.seen :]
+        steps = [story.seen - 1, *(story.seen + i for i in known)]
+        upper = [float(value[story.seen - 1]), *(float(ahead[i] + margin[i]) for i in known)]
+        lower = [float(value[story.seen - 1]), *(float(ahead[i] - margin[i]) for i in known)]
+        band = f"{points(steps, upper)} {points(steps[::-1], lower[::-1])}" if known else ""
+        lines.append(Line(colour=k % COLOURS, path=points(range(count), value.tolist()), band=band))
+    pace = _round_pace((high - low) / 4)
+    ticks = [pace * k for k in range(math.ceil(low / pace), math.floor(high / pace) + 1)]
+    every = max(1, math.ceil(count / 5))
+    later = range(story.seen - 1, count, every)
+    return Panel(
+        name=story.names[quantity],
+        lines=lines,
+        rules=[(round(y(tick), 1), f"{tick:.6g}") for tick in ticks],
+        marks=[(round(x(k), 1), f"{(k + 1 - story.seen) * story.seconds:.3g}") for k in later],
+        now=round(x(story.seen - 1), 1),
+    )
+
+
+def _round_pace(least: float) -> float:
+    """The next of 1, 2, 5, 10, ... at or above `least`."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(power * step for step in (1, 2, 5, 10) if power * step >= least * (1 - 1e-9))
+
+
+def _film(frames: np.ndarray) -> Markup:
+    """All frames side by side, as a data URI."""
+    picture = png_bytes(np.concatenate(list(frames), axis=1))
+    return Markup("data:image/png;base64," + base64.b64encode(picture).decode())
+
+
+def _templates() -> jinja2.Environment:
+    loader = jinja2.PackageLoader("foretell.serve", "templates")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.globals["asset"] = lambda name: Markup(loader.get_source(environment, name)[0])  # our own text
+    return environment
