@@ -48,9 +48,13 @@ def test_an_untouched_log_is_whole_and_counted(tmp_path):
     closing = log.close()
     assert closing == log.close() == json.loads(path.read_text().splitlines()[-1])["hash"]
     found = audit(path)
-    assert found.valid and (found.decisions, found.fallbacks, found.broken) == (4, 2, 1)
-    assert found.doubts == {"stale frame": 1} and found.vetoes == {"constraint": 1, "late plan": 1}
-    assert found.hash == closing and closing in str(found) and "--expect" in str(found)
+    assert found.valid
+    assert (found.decisions, found.fallbacks, found.broken) == (4, 2, 1)
+    assert found.doubts == {"stale frame": 1}
+    assert found.vetoes == {"constraint": 1, "late plan": 1}
+    assert found.hash == closing
+    assert closing in str(found)
+    assert "--expect" in str(found)
     assert "as expected" in str(audit(path, expect=f"{closing.upper()}\n"))
     assert "4 decisions, 2 of them the fallback; 1 with a constraint broken" in str(found)
 
@@ -75,7 +79,8 @@ def test_any_altered_byte_is_found(tmp_path):
             assert not found.valid, (at, data[at], other)
     line = data[: len(data) // 2].count(b"\n") + 1
     changed.write_bytes(data[: len(data) // 2] + b"#" + data[len(data) // 2 + 1 :])
-    assert audit(changed).fault.startswith(f"line {line} ") and "NOT TO BE TRUSTED" in str(audit(changed))
+    assert audit(changed).fault.startswith(f"line {line} ")
+    assert "NOT TO BE TRUSTED" in str(audit(changed))
 
 
 def test_any_byte_lost_or_added_is_found(tmp_path):
@@ -103,7 +108,8 @@ def test_every_cut_is_found(tmp_path):
         path.write_bytes(data[:length])
         assert not audit(path).valid, length
     path.write_bytes(data[: data.rindex(b"\n", 0, -1) + 1])
-    assert "no closing line" in audit(path).fault and audit(path).decisions == 1
+    assert "no closing line" in audit(path).fault
+    assert audit(path).decisions == 1
     path.write_bytes(data[:-5])
     assert "half a line" in audit(path).fault
 
@@ -116,13 +122,13 @@ def test_lines_dropped_doubled_swapped_or_moved_in_from_elsewhere_are_found(tmp_
     count = len(lines)
     ways = [lines[:i] + lines[i + 1 :] for i in range(count)]
     ways += [lines[: i + 1] + lines[i:] for i in range(count)]
-    ways += [lines[:j] + [lines[i]] + lines[j:] for i in range(count) for j in range(count + 1)]
+    ways += [[*lines[:j], lines[i], *lines[j:]] for i in range(count) for j in range(count + 1)]
     for i in range(count):
         for j in range(i):
             swapped = list(lines)
             swapped[i], swapped[j] = swapped[j], swapped[i]
             ways.append(swapped)
-    ways += [lines[:i] + [foreign[7]] + lines[i:] for i in range(count + 1)]
+    ways += [[*lines[:i], foreign[7], *lines[i:]] for i in range(count + 1)]
     ways += [lines[:-1] + foreign[-1:], lines[:-2] + lines[-1:]]
     for way in ways:
         path.write_bytes(b"".join(way))
@@ -167,7 +173,8 @@ def test_a_sound_chain_of_something_else_is_no_log(tmp_path):
 def test_files_that_are_no_log(tmp_path, text):
     path = tmp_path / "decisions.jsonl"
     path.write_text(text)
-    assert not audit(path).valid and audit(path).decisions == 0
+    assert not audit(path).valid
+    assert audit(path).decisions == 0
 
 
 def test_a_log_is_never_written_over_and_a_missing_one_is_named(tmp_path):
@@ -184,4 +191,5 @@ def test_every_line_is_in_the_file_before_the_next_step(tmp_path):
     for step in range(3):
         log.write(decision(step))
         assert path.read_bytes().count(b"\n") == step + 2
-    assert "no closing line" in audit(path).fault and audit(path).decisions == 3
+    assert "no closing line" in audit(path).fault
+    assert audit(path).decisions == 3

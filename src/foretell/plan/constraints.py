@@ -52,6 +52,20 @@ class Constraints:
         ]
         return torch.stack(edges + discs, -1) if edges or discs else quantities.new_zeros((*quantities.shape[:-1], 0))
 
+    def between(self, now: Tensor, foretold: Tensor, skip: int) -> Tensor:
+        """Largest g on the way, by straight lines from now (..., Q) over what is foretold (..., T, Q): (..., T, K).
+
+        A model's step lasts `skip` frames, and a disc may be crossed between two steps.
+        """
+        path = torch.cat([now[..., None, :], foretold], -2)
+        shares = torch.arange(1, skip + 1, dtype=path.dtype, device=path.device)[:, None] / skip
+        start, end = path[..., :-1, None, :], path[..., 1:, None, :]
+        return self.g(start + shares * (end - start)).amax(-2)
+
+    def worst_frames(self, frames: Tensor, skip: int) -> Tensor:
+        """Largest g of the frames of each step, as they truly came: (..., T * skip, Q) -> (..., T, K)."""
+        return rearrange(self.g(frames), "... (t k) c -> ... t k c", k=skip).amax(-2)
+
 
 def _disc_name(quantities: Sequence[str], centre: Sequence[float], radius: float) -> str:
     return f"({', '.join(quantities)}) {radius:g} or more from ({', '.join(f'{c:g}' for c in centre)})"

@@ -35,7 +35,7 @@ class Proposal(NamedTuple):
     actions: Tensor  # (B, T, skip * A), blocks
     cost: Tensor  # (B,)
     excess: Tensor  # (B,) by how much it breaks constraints, as the planner knows
-    quantities: Tensor  # (B, T, Q) as probed from what is imagined of it
+    quantities: Tensor  # (B, T, Q) as probed from what is imagined after each step of it
 
 
 class Guard:
@@ -94,6 +94,7 @@ class Guard:
         self.watch.begin(batch)
         self.step, self.rows, self.stopped = 0, np.arange(batch), np.zeros(batch, bool)
         self._done, self._deadline = np.zeros(batch), np.inf
+        self._now = torch.zeros(batch, len(self.quantities), dtype=torch.float64)
 
     def keep(self, rows: np.ndarray) -> None:
         """Go on with these of the environments alone (indices)."""
@@ -101,11 +102,12 @@ class Guard:
         self.last, self.rows, self.stopped, self._done = (
             x[rows] for x in (self.last, self.rows, self.stopped, self._done)
         )
+        self._now = self._now[torch.from_numpy(rows)]
 
     def excess(self, read: Read) -> Callable[[Tensor, Tensor], Tensor]:
-        """For the planner: latents (B, S, T, P, D), blocks (B, S, T, skip * A) -> by how much guardrails are broken (B, S).
+        """For the planner, inside `decide`: latents (B, S, T, P, D), blocks (B, S, T, skip * A) -> excess (B, S), 0 or more.
 
-        It raises PlanError once the time for a plan is over, so that a slow search ends within a round.
+        read: the probe. It raises PlanError once the time for a plan is over, so that a slow search ends within a round.
         """
         last, rate = torch.from_numpy(self.last.copy()), torch.from_numpy(self.limits.rate)
 
@@ -115,7 +117,9 @@ class Guard:
             too_fast = rate_excess(blocks, last.to(blocks.device), rate)
             if not self.constraints.names:
                 return too_fast
-            g = self.constraints.g(read(latents))
+            said = read(latents)
+            now = self._now.to(said)[:, None].expand(-1, said.shape[1], -1)
+            g = self.constraints.between(now, said, self.actions.skip)
             return too_fast + state_excess(g, self._room(g.shape[-2]).to(g))
 
         return broken
@@ -135,6 +139,7 @@ class Guard:
         start, expected = self.clock(), (len(self.rows), len(self.quantities))
         if seen.quantities.shape != expected:
             raise ShapeError(f"guard: got quantities {tuple(seen.quantities.shape)}, expected (B, Q), here {expected}")
+        self._now = seen.quantities.detach().cpu().double().clone()
         doubts = self.watch.doubts(seen, start, self._done)
         for row in np.flatnonzero(self.stopped):
             doubts[row].append(Reason("stopped", "a doubt stopped this run: begin anew when it is understood"))
@@ -142,7 +147,7 @@ class Guard:
         proposal, vetoes = self._asked(propose, start) if asked else (None, [[] for _ in doubts])
         seconds = self.clock() - start if asked else 0.0
         decisions = [
-            self._decided(row, seen, proposal, doubts[row], vetoes[row], seconds, start) for row in range(len(doubts))
+            self._decided(row, proposal, doubts[row], vetoes[row], seconds, start) for row in range(len(doubts))
         ]
         if self.log is not None:
             for decision in decisions:
@@ -177,10 +182,11 @@ class Guard:
         if got != expected or not steps:
             raise ShapeError(f"guard: got actions, cost, excess and quantities {got}, expected {expected}")
         self._room(steps)
-        return [self._against(_row(proposal, row), self.last[row]) for row in range(batch)]
+        return [self._against(_row(proposal, row), row) for row in range(batch)]
 
-    def _against(self, plan: Proposal, last: Actions) -> list[Reason]:
-        """What is against the plan of one environment, after `last` (A,)."""
+    def _against(self, plan: Proposal, row: int) -> list[Reason]:
+        """What is against the plan of one environment."""
+        last = self.last[row]
         lost = [name for name, numbers in plan._asdict().items() if not numbers.isfinite().all()]
         if lost:
             return [Reason("not finite", f"{' and '.join(lost)} of the plan are not finite")]
@@ -188,13 +194,12 @@ class Guard:
         if plan.excess > 0:
             words = f"the best that was found breaks constraints by {float(plan.excess):.3g}"
             found.append(Reason("no feasible plan", words))
-        for name, worst, at in self._too_near(plan.quantities):
+        for name, worst, at in self._too_near(self._short(row, plan.quantities)):
             found.append(Reason("constraint", f"{name}: short by {worst:.3g} at step {at + 1}, margin counted"))
         return found
 
-    def _too_near(self, quantities: Tensor) -> list[tuple[str, float, int]]:
-        """Constraints that quantities (T, Q) come too near to: name, by how much, at which step."""
-        short = self._short(quantities)
+    def _too_near(self, short: Tensor) -> list[tuple[str, float, int]]:
+        """Constraints that come too near, from what `_short` says: name, by how much, at which step."""
         worst, at = short.max(0) if short.numel() else (short.new_zeros(0), short.new_zeros(0))
         return [
             (name, float(most), int(step))
@@ -202,9 +207,10 @@ class Guard:
             if not most <= 0
         ]
 
-    def _short(self, quantities: Tensor) -> Tensor:
-        """Quantities (T, Q) -> g with its margin (T, K): above 0 is too near."""
-        return self.constraints.g(quantities.double()) + self._room(len(quantities))
+    def _short(self, row: int, quantities: Tensor) -> Tensor:
+        """Quantities (T, Q) foretold -> g of each step with its margin (T, K): above 0 is too near."""
+        g = self.constraints.between(self._now[row], quantities.double(), self.actions.skip)
+        return g + self._room(len(quantities))
 
     def _room(self, steps: int) -> Tensor:
         """Margins of so many steps (T, K). Raises CalibrationError if they are not known for so many."""
@@ -217,7 +223,6 @@ class Guard:
     def _decided(
         self,
         row: int,
-        seen: Seen,
         proposal: Proposal | None,
         doubts: list[Reason],
         vetoes: list[Reason],
@@ -237,8 +242,8 @@ class Guard:
                 raise PlanError("guard: the fallback itself breaks the limits, nothing may be done")
         self._done[row], self.last[row] = self.limits.share(action), action[-1]
         foreseen = proposal.quantities[row].detach().cpu().double() if proposal is not None else torch.zeros(0, 0)
-        g = self.constraints.g(seen.quantities[row].detach().cpu().double())
-        room = self._short(foreseen) if len(foreseen) else foreseen
+        g = self.constraints.g(self._now[row])
+        room = self._short(row, foreseen) if len(foreseen) else foreseen
         return Decision(
             step=self.step,
             environment=int(self.rows[row]),
@@ -247,7 +252,7 @@ class Guard:
             status=status,
             doubts=tuple(doubts),
             vetoes=tuple(vetoes),
-            seen=tuple(seen.quantities[row].tolist()),
+            seen=tuple(self._now[row].tolist()),
             broken=tuple(name for name, excess in zip(self.constraints.names, g.tolist(), strict=True) if excess > 0),
             foreseen=tuple(map(tuple, foreseen.tolist())),
             room=-float(room.max()) if room.numel() else None,
@@ -262,8 +267,7 @@ def _row(proposal: Proposal, row: int) -> Proposal:
 
 def _actions_of(blocks: Tensor, width: int) -> Actions:
     """Blocks (T, skip * A) -> single actions float32 (T * skip, A)."""
-    actions: Actions = rearrange(blocks.float().numpy(), "t (k a) -> (t k) a", a=width)
-    return actions
+    return np.array(rearrange(blocks.float().numpy(), "t (k a) -> (t k) a", a=width))
 
 
 def _fitting_margin(guardrails: Guardrails, constraints: Constraints, margin: Margin | None) -> Margin | None:

@@ -264,8 +264,9 @@ def _part(kind: Callable[..., Part], table: Any, key: str, faults: list[str]) ->
     if not isinstance(table, Mapping):
         faults.append(f"{key}: got {table!r}, expected a table")
         return None
-    before, asked = len(faults), {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    asked = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
     faults += [f"{key}.{name}: unknown, expected one of {', '.join(asked)}" for name in table if name not in asked]
+    before = len(faults)
     faults += [f"{key}.{name}: missing" for name, f in asked.items() if f.default is MISSING and name not in table]
     values = {n: _value(str(asked[n].type), value, f"{key}.{n}", faults) for n, value in table.items() if n in asked}
     if len(faults) > before:

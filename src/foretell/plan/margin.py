@@ -6,6 +6,9 @@ as likely to rank anywhere among the n plans calibrated on (they are exchangeabl
 no g turns out larger than foretold by more than its margin. Source: Vovk et al., Algorithmic Learning in a Random World
 (2005); the band over a horizon as in Stankeviciute et al., NeurIPS 2021.
 
+A step of a model lasts several frames. g as it came is the worst of its frames; g as foretold is the worst on straight
+lines between steps. What lines leave out is part of the error, and so of the margin.
+
 Planners seek what a model gets wrong in their favour, so plans they chose are not exchangeable with recorded ones. Hence
 margins are calibrated twice: on recordings to begin with, then on plans that the planner chose behind the first margins.
 """
@@ -19,9 +22,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from torch import Tensor
 
 from foretell.errors import CalibrationError, CheckpointError, ShapeError
 from foretell.log import write_whole
+from foretell.plan.constraints import Constraints
 from foretell.surprise.calibrate import units_needed
 
 VERSION = 1
@@ -75,30 +80,39 @@ class Margin:
 
 
 def calibrate_margin(
-    truth: np.ndarray, foretold: np.ndarray, delta: float, source: Source, constraints: tuple[str, ...]
+    constraints: Constraints, now: Tensor, foretold: Tensor, frames: Tensor, delta: float, source: Source
 ) -> Margin:
-    """Margins from g as it came and as it was foretold, each (M, T, K): M plans of T steps, K constraints.
+    """Margins from M plans of T steps: quantities at their start as probed, as foretold, and as they truly came.
 
-    Every fourth plan tells the usual size of errors, the rest calibrate. Raises ShapeError, CalibrationError if there are
-    too few plans for delta or a number is not finite.
+    now (M, Q), foretold (M, T, Q), frames (M, T * skip, Q). Raises ShapeError, and CalibrationError if there are too few
+    plans for delta or a number is not finite.
     """
-    if truth.shape != foretold.shape or truth.ndim != 3 or truth.shape[2] != len(constraints):
-        expected = f"twice (M, T, K) with K = {len(constraints)}"
-        raise ShapeError(f"margins: got g of shape {truth.shape} and {foretold.shape}, expected {expected}")
-    worse = truth.astype(np.float64) - foretold
+    plans, steps = foretold.shape[:2]
+    skip = frames.shape[1] // max(1, steps)
+    if not plans == len(now) == len(frames) or not steps or frames.shape[1] != skip * steps or not skip:
+        got = f"{tuple(now.shape)}, {tuple(foretold.shape)} and {tuple(frames.shape)}"
+        raise ShapeError(f"margins: got {got}, expected (M, Q), (M, T, Q) and (M, T * skip, Q)")
+    said = constraints.between(now.double(), foretold.double(), skip)
+    worse = (constraints.worst_frames(frames.double(), skip) - said).cpu().numpy()
+    room, count = band(worse, delta)
+    rows = tuple(map(tuple, room.tolist()))
+    return Margin(room=rows, delta=delta, plans=count, source=source, constraints=constraints.names)
+
+
+def band(worse: np.ndarray, delta: float) -> tuple[np.ndarray, int]:
+    """Errors (M, T, K) of plans -> the room (T, K) that a new plan's errors stay within at once, and plans it rests on.
+
+    Every fourth plan tells the usual size of errors, the rest calibrate. Raises CalibrationError.
+    """
     if not np.isfinite(worse).all():
         bad = int((~np.isfinite(worse)).any((1, 2)).sum())
         raise CalibrationError(
-            f"margins: got {bad} of {len(worse)} plans with numbers that are not finite; leave them out"
+            f"margins: got {bad} of {len(worse)} plans with numbers that are not finite; look for NaN"
         )
     for_sizes = np.arange(len(worse)) % FOR_SIZES == 0
     size = _usual_size(worse[for_sizes])
-    scores = (
-        (worse[~for_sizes] / size).max((1, 2), initial=-np.inf) if len(constraints) else np.zeros((~for_sizes).sum())
-    )
-    quantile = max(0.0, margin(scores, delta))  # room is never less than none
-    room = tuple(map(tuple, (quantile * size).tolist()))
-    return Margin(room=room, delta=delta, plans=len(scores), source=source, constraints=constraints)
+    scores = (worse[~for_sizes] / size).max((1, 2), initial=-np.inf)
+    return max(0.0, margin(scores, delta)) * size, len(scores)  # never less than no room
 
 
 def margin(scores: np.ndarray, delta: float) -> float:
@@ -123,8 +137,8 @@ def _usual_size(worse: np.ndarray) -> np.ndarray:
     """Root mean square of errors (M, T, K) -> (T, K), never 0, so that a place without errors cannot stretch the rest."""
     size = np.sqrt((worse**2).mean(0)) if len(worse) else np.ones(worse.shape[1:])
     floor = np.maximum(0.01 * size.max(0, keepdims=True, initial=0), 1e-6)
-    largest: np.ndarray = np.maximum(size, floor)
-    return largest
+    never_zero: np.ndarray = np.maximum(size, floor)
+    return never_zero
 
 
 def _checksum(content: dict[str, Any]) -> str:
