@@ -131,8 +131,8 @@ class DecisionLog:
             self._file.flush()
             if force:
                 os.fsync(self._file.fileno())
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be written ({error.strerror}): nothing more is done") from error
+        except (OSError, ValueError) as error:  # ValueError: it was closed
+            raise DataError(f"{self.path}: cannot be written ({error}): nothing more is done") from error
 
 
 @dataclass(frozen=True, kw_only=True)

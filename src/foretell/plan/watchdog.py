@@ -80,7 +80,8 @@ class Watch:
         for name, value in (("frames", seen.frames), ("latents", seen.latents), ("quantities", seen.quantities)):
             if len(value) != batch:
                 raise ShapeError(f"guard: got {name} of {len(value)} environments, expected {batch}")
-        found: list[list[Reason]] = [self._of_time(seen.time, now) for _ in range(batch)]
+        of_time = self._of_time(seen.time, now)
+        found = [list(of_time) for _ in range(batch)]
         first = self._frames is None
         self._look(seen.frames, done, found)
         for name, numbers in (("latents", seen.latents), ("quantities", seen.quantities)):
@@ -96,7 +97,7 @@ class Watch:
             found.append(Reason("stale frame", words if not age < 0 else f"the frame is from {-age:.3g} s ahead"))
         elif not newer:
             found.append(Reason("stale frame", "the frame is no newer than the last one"))
-        self._time = max(self._time, time) if np.isfinite(time) else self._time
+        self._time = max(self._time, time) if age >= 0 else self._time  # no stamp from ahead may age what follows
         return found
 
     def _look(self, frames: np.ndarray, done: np.ndarray, found: list[list[Reason]]) -> None:
