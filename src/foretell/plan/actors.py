@@ -16,7 +16,7 @@ from foretell.model.actions import ActionConfig
 from foretell.model.heads import Heads
 from foretell.plan.agent import Agent
 from foretell.plan.candidates import Judged
-from foretell.plan.costs import Cost, GoalLatent, Reach, Weighted
+from foretell.plan.costs import Cost, GoalLatent, Over, Reach, Weighted
 from foretell.plan.episodes import Acts, Task
 from foretell.plan.planners import Plan, PlannerConfig, make_plan, shifted
 from foretell.worlds.floorplan import advance, look_up, steps_to
@@ -26,9 +26,11 @@ from foretell.worlds.world import ActWorld
 
 Aim = Literal["latent", "reach", "blend"]
 """What a goal image asks for: latents near its own; few steps to it, as the head says; or both."""
+NEARNESS = 4.0
+"""Steps that a mean squared distance of 1 between latents counts as, where both are asked for."""
 
 
-def image_cost(aim: Aim, goal: Tensor, heads: Heads | None, over: Literal["last", "sum", "least"] = "last") -> Cost:
+def image_cost(aim: Aim, goal: Tensor, heads: Heads | None, over: Over = "sum") -> Cost:
     """The cost of not being at a goal, given its latents (B, P, D). Raises ConfigError if it needs heads."""
     near = GoalLatent(goal, over=over)
     if aim == "latent":
@@ -36,13 +38,13 @@ def image_cost(aim: Aim, goal: Tensor, heads: Heads | None, over: Literal["last"
     if heads is None:
         raise ConfigError(f"aim {aim}: needs the model's reachability head, got no heads; aim at latents")
     soon = Reach(heads.reach, goal, over=over)
-    return soon if aim == "reach" else Weighted(((1.0, soon), (1.0, near)))
+    return soon if aim == "reach" else Weighted(((1.0, soon), (NEARNESS, near)))
 
 
 class AgentActor:
     """The model's agent, after a goal image. It looks at frames alone."""
 
-    def __init__(self, agent: Agent, aim: Aim = "reach", over: Literal["last", "sum", "least"] = "last") -> None:
+    def __init__(self, agent: Agent, aim: Aim = "blend", over: Over = "sum") -> None:
         self.agent, self.aim, self.over = agent, aim, over
         self.skip = agent.actions.skip
 

@@ -1,0 +1,83 @@
+"""`evaluate planning` on a small scale: a model nobody trained, among floors and a ceiling, and what the result file holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from foretell import planning
+from foretell.errors import ConfigError
+from foretell.model.folder import save_model
+from foretell.plan.agent import AgentConfig
+from foretell.plan.episodes import TaskConfig
+from foretell.plan.planners import CEMConfig, GradientConfig
+from foretell.planning import PlanningConfig, evaluate_planning, fewer
+from tests.plan.small import small_model, small_world
+
+SMALL = PlanningConfig(
+    tasks=TaskConfig(episodes=4, goal_ahead=10, budget=12, lookback=5, frames=30, seed=5),
+    agent=AgentConfig(planner=CEMConfig(samples=16, iterations=2, elites=4), horizon=3),
+    samples=(4,),
+    planner_seeds=2,
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    model, _ = small_model()
+    path = tmp_path_factory.mktemp("model")
+    save_model(path, model, {"run": {"train": {"seed": 0}}})
+    return path
+
+
+@pytest.fixture(autouse=True)
+def heads(monkeypatch):
+    monkeypatch.setattr(planning, "load_heads", lambda folder, model: (small_model()[1], None))
+
+
+def result_of(folder, out, config=SMALL, **rest):
+    summary = evaluate_planning(folder, small_world(), out, config, command="test", **rest)
+    return summary, json.loads(out.read_text())
+
+
+def test_the_table_has_the_model_in_all_modes_the_floors_and_the_ceiling(folder, tmp_path):
+    summary, result = result_of(folder, tmp_path / "r.json", changed={"ground": small_world(ground="sand")})
+    assert set(result["baselines"]) == {"success, random", "success, scripted", "success, oracle"}
+    assert result["baselines"]["success, oracle"]["value"] == 1
+    for name in ("fast", "slow", "both", "4 samples", "changed ground"):
+        assert result["metrics"][f"success, {name}"]["n"] == 4
+        assert result["metrics"][f"seconds a decision, {name}"]["value"] > 0
+    assert result["metrics"]["success"] == result["metrics"]["success, both"]
+    assert result["metrics"]["success beyond oracle"]["value"] <= 0
+    assert {f"seconds of one plan, {mode}" for mode in ("fast", "slow", "both")} <= set(result["metrics"])
+    assert "no silent failure, changed ground" in result["metrics"]
+    assert str(result["protocol"]["solved_starts_removed"]) in str(summary)
+
+
+def test_every_setting_is_in_the_protocol_and_equal_runs_are_equal(folder, tmp_path):
+    alone = replace(SMALL, samples=(), planner_seeds=1)
+    _, first = result_of(folder, tmp_path / "a.json", alone)
+    _, again = result_of(folder, tmp_path / "b.json", alone)
+    _, other = result_of(folder, tmp_path / "c.json", replace(alone, tasks=replace(alone.tasks, seed=6)))
+    assert first["protocol_hash"] == again["protocol_hash"] != other["protocol_hash"]
+    assert first["protocol"]["tasks"] != other["protocol"]["tasks"]
+    successes = [name for name in first["metrics"] if name.startswith("success")]
+    assert all(first["metrics"][name] == again["metrics"][name] for name in successes)
+    assert first["protocol"]["config"]["agent"]["planner"]["samples"] == 16
+    assert first["protocol"]["config"]["planner"] == "CEMConfig"
+
+
+def test_another_world_than_the_models_is_refused(folder, tmp_path):
+    with pytest.raises(ConfigError, match="actions"):
+        evaluate_planning(folder, small_world(speed=3.0), tmp_path / "r.json", SMALL, command="test")
+    with pytest.raises(ConfigError, match="fps"):
+        evaluate_planning(folder, small_world(fps=20.0), tmp_path / "r.json", SMALL, command="test")
+
+
+def test_fewer_samples_keep_their_share_of_elites():
+    assert fewer(AgentConfig(mode="fast"), 32) == AgentConfig(mode="slow", planner=CEMConfig(samples=32, elites=4))
+    assert fewer(AgentConfig(planner=GradientConfig()), 3).planner == GradientConfig(samples=3)
+    with pytest.raises(ConfigError, match="samples"):
+        PlanningConfig(samples=(1,))
