@@ -12,6 +12,7 @@ from foretell.data.clip import View
 from foretell.errors import ConfigError, ShapeError
 from foretell.model.actions import ActionConfig
 from foretell.model.encoders import PooledConfig
+from foretell.model.heads import Errors
 from foretell.model.predictors import SteeredConfig
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.plan.counterfactual import (
@@ -134,20 +135,36 @@ def test_bands_widen_where_errors_do_and_are_infinite_where_too_little_is_known(
         margins(errors, 1.0)
 
 
-def test_a_difference_errs_by_the_difference_of_errors_and_strangers_bound_it() -> None:
-    """Two futures that share a part of their error: the band of strangers holds, and too often rather than too seldom."""
+def errors_of(foretold: Tensor, truth: Tensor, now: Tensor, between: Tensor) -> Errors:
+    return Errors(
+        precision=torch.eye(1), surprises=torch.ones(1), truth=truth, foretold=foretold, now=now, between=between
+    )
+
+
+def test_what_is_misread_at_the_start_falls_out_of_a_difference() -> None:
+    """Things move evenly and are read wrong by as much at all times: changes are foretold without error."""
+    place = torch.randn(7, 1, 1, generator=torch.Generator().manual_seed(0))
+    frames = place + torch.arange(1.0, 7)[None, :, None]
+    truth, wrong = frames[:, 1::2], 5 * place
+    errors = errors_of(truth + wrong, truth, (place + wrong)[:, 0], frames)
+    assert errors_of_differences(errors).shape == (3, 3, 1)
+    torch.testing.assert_close(errors_of_differences(errors), torch.zeros(3, 3, 1), atol=1e-5, rtol=0)
+    late = errors_of(truth + wrong + place, truth, (place + wrong)[:, 0], frames)
+    torch.testing.assert_close(errors_of_differences(late)[:, 0, 0], (place[:3] - place[3:6])[:, 0, 0])
+
+
+def test_the_band_of_strangers_holds_for_futures_that_err_alike() -> None:
+    """What two futures share makes their difference err less: the band holds, too often rather than too seldom."""
     rng = torch.Generator().manual_seed(1)
 
-    def single(count: int) -> tuple[Tensor, Tensor]:
+    def two(count: int) -> tuple[Tensor, Tensor]:
         shared = torch.randn(count, 3, 1, generator=rng)
         return shared + torch.randn(count, 3, 1, generator=rng), shared + torch.randn(count, 3, 1, generator=rng)
 
-    errors = torch.arange(14.0).view(7, 2, 1)
-    assert errors_of_differences(errors).flatten().tolist() == [-6.0] * 6
-    margin = margins(errors_of_differences(single(4000)[0]), 0.1)
-    one, other = single(4000)
-    held = ((one - other).abs() <= margin).all(1).double().mean()
-    assert held > 0.95
+    still = torch.zeros(4000, 3, 1)
+    margin = margins(errors_of_differences(errors_of(two(4000)[0], still, still[:, 0], still)), 0.1)
+    one, other = two(4000)
+    assert ((one - other).abs() <= margin).all(1).double().mean() > 0.95
 
 
 def scene(steps: int) -> np.ndarray:

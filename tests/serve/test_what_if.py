@@ -115,7 +115,7 @@ def test_the_page_shows_every_future_and_tells_its_effects(place: Place) -> None
 
 def test_the_same_actions_have_no_effect_and_others_have_the_one_that_the_model_imagines(place: Place) -> None:
     same = place.ask(place.a, sequence(place.folder / "again.csv", np.zeros((6, 2))), start=10)
-    assert all("no effect" in line for line in same.lines)
+    assert all("no clear effect" in line for line in same.lines)
     assert "change nothing that can be told from chance" in place.page()
     assert any("higher by" in line or "lower by" in line for line in place.ask(start=10).lines)
 
@@ -248,8 +248,11 @@ def test_effects_in_words() -> None:
 
     assert said([0.1, 3, 5], [1, 1, 1]) == ("higher", "higher by 5 ± 1 after 1.5 s, from 1 s on")
     assert said([-2.0, -3, -5], [1, 1, 1]) == ("lower", "lower by 5 ± 1 after 1.5 s, from 0.5 s on")
-    assert said([0, 2, 0], [1, 1, 1]) == ("passing", "higher for a while, by 2 ± 1 after 1 s; no effect in the end")
-    assert said([0, 0.3, 0.25], [1, 1, 1]) == ("none", "no effect (0.25 ± 1)")
+    assert said([0, 2, 0], [1, 1, 1]) == (
+        "passing",
+        "higher for a while, by 2 ± 1 after 1 s; no clear effect in the end",
+    )
+    assert said([0, 0.3, 0.25], [1, 1, 1]) == ("none", "no clear effect (+0.25 ± 1)")
     assert said([0, 3.0, 9], [1, 1, float("inf")]) == ("higher", "higher by 3 ± 1 after 1 s, from 1 s on")
     assert said([3.0], [float("inf")])[0] == "unknown"
 

@@ -16,7 +16,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from foretell.errors import ConfigError, ShapeError
-from foretell.model.heads import Probe
+from foretell.model.heads import Errors, Probe
 from foretell.model.world_model import WorldModel
 
 ALPHA = 0.05
@@ -103,15 +103,22 @@ def margins(errors: Tensor, alpha: float = ALPHA) -> Tensor:
     return scale * worst.sort(0).values[rank - 1]
 
 
-def errors_of_differences(errors: Tensor) -> Tensor:
-    """Errors of single futures (M, T, Q) -> of differences between two of them (M // 2, T, Q), none used twice.
+def errors_of_differences(errors: Errors) -> Tensor:
+    """How differences between two futures err, as calibration clips tell it: (M // 2, H, Q), no stretch used twice.
 
-    Recordings hold no two futures of one past, so each pair is of two strangers from far apart in the recording. Two
-    futures of one past err alike, in what they share, and their difference less than that of strangers: a bound, not
-    exact. Where the errors of the two oppose each other more often than chance has it, the bound does not hold.
+    Recordings hold no two futures of one past. What two futures of one past share, their start and how it was read, falls
+    out of their difference; so each pair here is of two strangers, stretches from far apart in the recording, and of each
+    only how it changed from its own start counts. Held against a simulator's true pairs in bench/what_if.py. Where two
+    futures of one past err less alike than strangers do, the band is too narrow.
     """
-    half = len(errors) // 2
-    return errors[:half] - errors[half : 2 * half]
+    changed = errors.foretold - errors.now[:, None] - errors.truth + _truth_at_start(errors.between)[:, None]
+    half = len(changed) // 2
+    return changed[:half] - changed[half : 2 * half]
+
+
+def _truth_at_start(between: Tensor) -> Tensor:
+    """Quantities at the start of stretches, from those of the frames after it (M, F, Q), the first two gone on with backwards."""
+    return between[:, 0] if between.shape[1] < 2 else 2 * between[:, 0] - between[:, 1]
 
 
 def without(frames: np.ndarray, box: tuple[int, int, int, int]) -> tuple[np.ndarray, str]:

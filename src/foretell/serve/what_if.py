@@ -266,7 +266,7 @@ def _story(
     steps = len(ways[0].actions)
     futures = [imagine_futures(model, heads.probe, way.past, way.actions[None]) for way in ways]
     single = _for_steps(margins(errors.foretold - errors.truth), steps)
-    between = _for_steps(margins(errors_of_differences(errors.foretold - errors.truth)), steps)
+    between = _for_steps(margins(errors_of_differences(errors)), steps)
     _warn(heads, errors, steps, single, notes)
     shown = at[-SHOWN:]
     told = []

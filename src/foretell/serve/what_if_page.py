@@ -114,8 +114,8 @@ def phrase(effect: Effect, quantity: int, seconds: float) -> tuple[str, str]:
         step = max(range(judged), key=lambda k: abs(difference[k]) * (sign[k] != 0))
         kind = "higher" if sign[step] > 0 else "lower"
         by = f"{abs(difference[step]):.3g} ± {margin[step]:.2g}"
-        return "passing", f"{kind} for a while, by {by} after {(step + 1) * seconds:g} s; no effect in the end"
-    return "none", f"no effect ({difference[last]:.2g} ± {margin[last]:.2g})"
+        return "passing", f"{kind} for a while, by {by} after {(step + 1) * seconds:g} s; no clear effect in the end"
+    return "none", f"no clear effect ({difference[last]:+.2g} ± {margin[last]:.2g})"
 
 
 def render(story: Story, facts: dict[str, str], notes: Sequence[str]) -> str:
