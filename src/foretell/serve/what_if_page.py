@@ -6,6 +6,7 @@ import base64
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import jinja2
 import numpy as np
@@ -77,45 +78,72 @@ class Panel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cell:
+    """The effect of one future on one quantity, in words."""
+
+    kind: Literal["higher", "lower", "passing", "none", "unknown"]
+    """passing: there for a while, and not told from chance in the end."""
+    size: str
+    when: str
+
+    @property
+    def clear(self) -> bool:
+        """Whether there is an effect that can be told from chance."""
+        return self.kind in ("higher", "lower", "passing")
+
+    def __str__(self) -> str:
+        """As text."""
+        return f"{self.size} {self.when}".strip()
+
+    @classmethod
+    def of(cls, effect: Effect, quantity: int, seconds: float) -> Cell:
+        """Of steps that last so many seconds; judged are those that have a band."""
+        difference, margin, sign = (x[:, quantity].tolist() for x in effect)
+        judged = sum(math.isfinite(m) for m in margin)
+        if not judged:
+            return cls(kind="unknown", size="not known", when="(no band)")
+        last = judged - 1
+        if sign[last]:
+            first = last
+            while first and sign[first - 1] == sign[last]:
+                first -= 1
+            kind: Literal["higher", "lower"] = "higher" if sign[last] > 0 else "lower"
+            when = f"after {(last + 1) * seconds:g} s, clear from {(first + 1) * seconds:g} s on"
+            return cls(kind=kind, size=f"{kind} by {_about(abs(difference[last]), margin[last])}", when=when)
+        if any(sign[:judged]):
+            step = max(range(judged), key=lambda k: abs(difference[k]) * (sign[k] != 0))
+            word = "higher" if sign[step] > 0 else "lower"
+            when = f"after {(step + 1) * seconds:g} s, not clear in the end"
+            return cls(kind="passing", size=f"{word} by {_about(abs(difference[step]), margin[step])}", when=when)
+        return cls(kind="none", size=f"{difference[last]:+.1g} ± {margin[last]:.2g}", when="")
+
+
+def _about(size: float, margin: float) -> str:
+    return f"{size:.3g} ± {margin:.2g}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """The effects of one future, quantity by quantity."""
 
     name: str
     colour: int
     other: str
-    cells: list[tuple[str, str]]
+    cells: list[Cell]
 
 
 def in_words(story: Story) -> list[str]:
-    """Every effect as a line of text."""
-    return [
-        f"{told.name}, beside {story.told[told.other].name}: {name} {phrase(told.effect, q, story.seconds)[1]}"
-        for told in story.told
-        if told.other is not None and told.effect is not None
-        for q, name in enumerate(story.names)
-    ]
-
-
-def phrase(effect: Effect, quantity: int, seconds: float) -> tuple[str, str]:
-    """The effect on one quantity: its kind (higher, lower, none, unknown) and the words for it."""
-    difference, margin, sign = (x[:, quantity].tolist() for x in effect)
-    judged = sum(math.isfinite(m) for m in margin)
-    if not judged:
-        return "unknown", "not known: no band"
-    last = judged - 1
-    at_end = f"{abs(difference[last]):.3g} ± {margin[last]:.2g}"
-    if sign[last]:
-        first = last
-        while first and sign[first - 1] == sign[last]:
-            first -= 1
-        kind = "higher" if sign[last] > 0 else "lower"
-        return kind, f"{kind} by {at_end} after {(last + 1) * seconds:g} s, from {(first + 1) * seconds:g} s on"
-    if any(sign[:judged]):
-        step = max(range(judged), key=lambda k: abs(difference[k]) * (sign[k] != 0))
-        kind = "higher" if sign[step] > 0 else "lower"
-        by = f"{abs(difference[step]):.3g} ± {margin[step]:.2g}"
-        return "passing", f"{kind} for a while, by {by} after {(step + 1) * seconds:g} s; no clear effect in the end"
-    return "none", f"no clear effect ({difference[last]:+.2g} ± {margin[last]:.2g})"
+    """The effects of every future in a line of text."""
+    lines = []
+    for told in story.told:
+        if told.other is None or told.effect is None or not story.names:
+            continue
+        cells = [Cell.of(told.effect, q, story.seconds) for q in range(len(story.names))]
+        clear = [f"{name} {cell}" for name, cell in zip(story.names, cells, strict=True) if cell.clear]
+        rest = [name for name, cell in zip(story.names, cells, strict=True) if not cell.clear]
+        words = [*clear, *([f"no clear effect on {', '.join(rest)}"] if rest else [])]
+        lines.append(f"{told.name}, beside {story.told[told.other].name}: {'; '.join(words)}")
+    return lines
 
 
 def render(story: Story, facts: dict[str, str], notes: Sequence[str]) -> str:
@@ -126,12 +154,12 @@ def render(story: Story, facts: dict[str, str], notes: Sequence[str]) -> str:
             name=told.name,
             colour=k % COLOURS,
             other=story.told[told.other].name,
-            cells=[phrase(told.effect, q, story.seconds) for q in range(len(story.names))],
+            cells=[Cell.of(told.effect, q, story.seconds) for q in range(len(story.names))],
         )
         for k, told in enumerate(story.told)
         if told.other is not None and told.effect is not None
     ]
-    changed = sum(any(kind in ("higher", "lower", "passing") for kind, _ in row.cells) for row in effects)
+    changed = sum(any(cell.clear for cell in row.cells) for row in effects)
     moments = [(k + 1 - story.seen) * story.seconds for k in range(len(story.told[0].film))]
     page = _templates().get_template("what_if.html")
     return page.render(
