@@ -27,8 +27,8 @@ storeys = [
     ["train", "evals", "plan"],
     ["domains", "serve", "export"],
     ["presets", "verbs"],
-    ["training", "controls"],
-    ["evaluating"],
+    ["training", "controls", "planning"],
+    ["evaluating", "acting"],
     ["cli"],
     ["__init__", "__main__"],
 ]

@@ -13,7 +13,7 @@ from foretell.model.folder import save_model
 from foretell.plan.agent import AgentConfig
 from foretell.plan.episodes import TaskConfig
 from foretell.plan.planners import CEMConfig, GradientConfig
-from foretell.planning import PlanningConfig, evaluate_planning, fewer
+from foretell.planning import PlanningConfig, evaluate_in, fewer
 from tests.plan.small import small_model, small_world
 
 SMALL = PlanningConfig(
@@ -38,7 +38,7 @@ def heads(monkeypatch):
 
 
 def result_of(folder, out, config=SMALL, **rest):
-    summary = evaluate_planning(folder, small_world(), out, config, command="test", **rest)
+    summary = evaluate_in(small_world(), folder, out, config, command="test", **rest)
     return summary, json.loads(out.read_text())
 
 
@@ -71,9 +71,9 @@ def test_every_setting_is_in_the_protocol_and_equal_runs_are_equal(folder, tmp_p
 
 def test_another_world_than_the_models_is_refused(folder, tmp_path):
     with pytest.raises(ConfigError, match="actions"):
-        evaluate_planning(folder, small_world(speed=3.0), tmp_path / "r.json", SMALL, command="test")
+        evaluate_in(small_world(speed=3.0), folder, tmp_path / "r.json", SMALL, command="test")
     with pytest.raises(ConfigError, match="fps"):
-        evaluate_planning(folder, small_world(fps=20.0), tmp_path / "r.json", SMALL, command="test")
+        evaluate_in(small_world(fps=20.0), folder, tmp_path / "r.json", SMALL, command="test")
 
 
 def test_fewer_samples_keep_their_share_of_elites():

@@ -1,7 +1,7 @@
 """foretell: world models from unlabelled video. See README.md; `foretell --help` for the command line.
 
 The verbs are functions here: record, ingest, train_model (foretell.train is the folder of the loop), calibrate, watch,
-evaluate, imagine. Names are loaded when they are first used: importing foretell does no work.
+evaluate, imagine, plan_and_act, evaluate_planning, what_if, audit. Names are loaded when they are first used: importing foretell does no work.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ _HOMES = {
     "watch": "verbs",
     "imagine": "verbs",
     "evaluate": "evaluating",
+    "evaluate_planning": "acting",
+    "plan_and_act": "acting",
+    "what_if": "acting",
+    "audit": "acting",
     "Store": "data.store",
     "View": "data.clip",
     "Clip": "data.clip",
@@ -29,10 +33,13 @@ _HOMES = {
     "ForetellError": "errors",
 }
 
+_ALIASES = {"train_model": "train", "plan_and_act": "plan"}
+"""foretell.train and foretell.plan are folders."""
+
 __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"foretell has no {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(f"foretell.{_HOMES[name]}"), "train" if name == "train_model" else name)
+    return getattr(importlib.import_module(f"foretell.{_HOMES[name]}"), _ALIASES.get(name, name))

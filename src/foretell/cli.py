@@ -36,12 +36,28 @@ VERBS = {
     "imagine": Verb(
         "verbs", "see how the model thinks a clip goes on", "model/ clip.mp4 --start 8 --horizon 16 --out imagined.mp4"
     ),
+    "plan": Verb(
+        "acting",
+        "act in a world by planning in imagination, inside guardrails",
+        "model/ --world rooms --guardrails guardrails.toml --out run/",
+    ),
+    "evaluate planning": Verb(
+        "acting",
+        "how often a model that acts reaches its goals, beside floors and a ceiling",
+        "model/ --world rooms --episodes 100 --planner cem --out result.json",
+    ),
+    "what-if": Verb(
+        "acting",
+        "imagine what follows if something else is done",
+        "model/ clip.mp4 --start 20 --actions a.csv b.csv --out what_if.html",
+    ),
+    "audit": Verb("acting", "check a log of decisions, and list what was vetoed and why", "run/decisions.jsonl"),
 }
 
 
 def usage() -> str:
     """What `foretell --help` prints."""
-    verbs = "\n".join(f"  {name:<10} {verb.line}" for name, verb in VERBS.items())
+    verbs = "\n".join(f"  {name:<18} {verb.line}" for name, verb in VERBS.items())
     examples = "\n".join(f"  foretell {name} {verb.example}" for name, verb in VERBS.items())
     return (
         "foretell: world models from unlabelled video, surprised at a stated false-alarm rate.\n\n"
@@ -59,12 +75,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0 if arguments else 2
-    name = arguments[0]
+    name = next((both for both in (" ".join(arguments[:2]),) if both in VERBS), arguments[0])
     if name not in VERBS:
         print(f"foretell: no verb {name!r}, expected one of {', '.join(VERBS)}; see foretell --help", file=sys.stderr)
         return 2
     try:
-        return run(name, arguments[1:])
+        return run(name, arguments[len(name.split()) :])
     except ForetellError as error:
         print(f"foretell {name}: {error}", file=sys.stderr)
         return 2
@@ -80,7 +96,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
     import tyro
 
     verb = VERBS[name]
-    function = getattr(importlib.import_module(f"foretell.{verb.module}"), name)
+    function = getattr(importlib.import_module(f"foretell.{verb.module}"), name.replace(" ", "_").replace("-", "_"))
     function.__annotations__.pop(
         "return", None
     )  # named for type checkers only: to look it up would load what it stands for

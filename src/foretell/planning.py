@@ -100,9 +100,9 @@ class Runs(dict[str, np.ndarray]):
         self.seconds[name] = sum(o.seconds for o in found) / sum(o.decisions for o in found)
 
 
-def evaluate_planning(
-    folder: Path,
+def evaluate_in(
     world: ActWorld,
+    folder: Path,
     out: Path,
     config: PlanningConfig,
     *,
