@@ -1,7 +1,8 @@
 """foretell: world models from unlabelled video. See README.md; `foretell --help` for the command line.
 
-The verbs are functions here: record, ingest, train_model (foretell.train is the folder of the loop), calibrate, watch,
-evaluate, imagine, plan_and_act, evaluate_planning, what_if, audit. Names are loaded when they are first used: importing foretell does no work.
+The verbs are functions here: record, ingest, train_model, calibrate, watch, evaluate, imagine, plan_and_act,
+evaluate_planning, what_if, audit (foretell.train and foretell.plan are folders). Names are loaded when they are first used:
+importing foretell does no work.
 """
 
 from __future__ import annotations
