@@ -25,6 +25,7 @@ def decision(step: int, **changes) -> Decision:
         "broken": (),
         "foreseen": ((1.0, 2.0), (3.0, np.nan)),
         "room": 0.25,
+        "retreat": False,
         "seconds": 0.01,
     }
     return Decision(**(fields | changes))
@@ -43,7 +44,12 @@ def test_an_untouched_log_is_whole_and_counted(tmp_path):
     vetoed = {"status": "fallback", "vetoes": (Reason("constraint", "x"), Reason("late plan", "2 s"))}
     path = tmp_path / "run" / "decisions.jsonl"
     log = DecisionLog(path, {"model_sum": "def"})
-    for made in (decision(0), decision(1, **doubtful), decision(2, **vetoed, broken=("x at most 3",)), decision(3)):
+    for made in (
+        decision(0),
+        decision(1, **doubtful),
+        decision(2, **vetoed, broken=("x at most 3",)),
+        decision(3, retreat=True),
+    ):
         log.write(made)
     closing = log.close()
     assert closing == log.close() == json.loads(path.read_text().splitlines()[-1])["hash"]
@@ -56,7 +62,7 @@ def test_an_untouched_log_is_whole_and_counted(tmp_path):
     assert closing in str(found)
     assert "--expect" in str(found)
     assert "as expected" in str(audit(path, expect=f"{closing.upper()}\n"))
-    assert "4 decisions, 2 of them the fallback; 1 with a constraint broken" in str(found)
+    assert "4 decisions, 2 of them the fallback, 1 a retreat; 1 with a constraint broken" in str(found)
 
 
 def test_what_was_done_is_in_the_log_to_the_bit(tmp_path):

@@ -11,7 +11,7 @@ import torch
 
 from foretell.data.actions import ActionSpace
 from foretell.errors import CalibrationError, CheckpointError, ConfigError, ShapeError
-from foretell.plan.constraints import Constraints, rate_excess, state_excess, within_rate
+from foretell.plan.constraints import Constraints, allowed, rate_excess, state_excess, within_rate
 from foretell.plan.guardrails import ActionLimits, Avoid, Fallback, Guardrails, Keep, SurpriseGate, Watchdog
 from foretell.plan.limits import HardLimits
 from foretell.plan.margin import Margin, band, calibrate_margin, margin
@@ -150,6 +150,7 @@ def test_all_faults_are_named_at_once(tmp_path):
         ("[[avoid]]", "[avoid]", r"avoid: expected tables that begin with \[\[avoid\]\]"),
         ("centre = [20.0, 30.0]", "centre = [20.0]", r"avoid\[1\]: got 2 quantities and a centre of 1"),
         ("alpha = 0.05", "alpha = 1", "surprise: got alpha 1"),
+        ('kind = "hold"', 'kind = "hold"\nretreat = 1', "fallback.retreat: got 1, expected true or false"),
         ("frame_seconds = 0.2", "frame_seconds = inf", "watchdog: got frame_seconds inf"),
     ],
 )
@@ -195,9 +196,20 @@ def test_a_disc_crossed_between_two_steps_is_seen():
 def test_state_excess_is_nothing_where_there_is_room_and_adds_up_where_not():
     g = torch.tensor([[[[-3.0, -1.0], [-1.0, 2.0]], [[-3.0, -3.0], [-3.0, -3.0]]]])  # (B, S, T, K)
     room = torch.tensor([[1.0, 0.5], [2.0, 0.0]])
-    torch.testing.assert_close(state_excess(g, room), torch.tensor([[3.0, 0.0]]), atol=1e-2, rtol=0)
-    assert state_excess(g, room)[0, 1] == 0
-    assert state_excess(torch.full((1, 1, 2, 2), torch.nan), room).isnan().all()
+    most = allowed(torch.tensor([[-5.0, -5.0]]), room, retreat=True)
+    torch.testing.assert_close(most, -room[None])
+    torch.testing.assert_close(state_excess(g, most), torch.tensor([[3.0, 0.0]]))
+    assert state_excess(torch.full((1, 1, 2, 2), torch.nan), most).isnan().all()
+
+
+def test_a_retreat_comes_no_nearer_and_keeps_the_margin_by_its_last_step():
+    room = torch.tensor([[1.0, 1.0], [1.5, 1.5], [2.0, 2.0]])
+    now = torch.tensor([[0.5, -3.0], [-0.75, -1.0]])
+    torch.testing.assert_close(allowed(now, room, retreat=False), (-room).expand(2, 3, 2))
+    most = allowed(now, room, retreat=True)
+    torch.testing.assert_close(most[0], torch.tensor([[0.5, -1.0], [0.5, -1.5], [-2.0, -2.0]]))
+    torch.testing.assert_close(most[1], torch.tensor([[-0.75, -1.0], [-0.75, -1.5], [-2.0, -2.0]]))
+    torch.testing.assert_close(allowed(now, room[:1], retreat=True), (-room[:1]).expand(2, 1, 2))
 
 
 # Margins

@@ -296,6 +296,28 @@ def test_a_broken_constraint_is_seen_and_a_way_out_of_it_is_not_invented():
     assert {d.status for d in decisions} == {"plan"}
 
 
+def test_a_retreat_is_done_only_if_asked_for_and_only_away():
+    now = torch.tensor([[20.0, 25.5], [20.0, 24.0]])  # in the margin; in the disc itself
+    away = now[:, None] + torch.tensor([[0.0, 0.5], [0.0, 1.0], [0.0, 1.5], [0.0, 9.0]])
+    away[:, -2] = torch.tensor([20.0, 27.0])  # so that the whole last step is out of the margin
+    away[:, -1] = torch.tensor([20.0, 33.0])
+    nearer_first = away.clone()
+    nearer_first[:, 0, 1] = now[:, 1] - 0.1
+    too_short = away.clone()
+    too_short[:, -1, 1] = 25.9
+    for retreat, plan, expected in (
+        (True, away, "plan"),
+        (False, away, "fallback"),
+        (True, nearer_first, "fallback"),
+        (True, too_short, "fallback"),
+    ):
+        stage = Stage(fallback=Fallback(kind="hold", retreat=retreat))
+        decisions = stage.step(stage.seen(quantities=now), lambda s=stage, plan=plan: s.proposal(quantities=plan))
+        assert {d.status for d in decisions} == {expected}, plan
+        assert {d.retreat for d in decisions} == {expected == "plan"}
+        assert [bool(d.broken) for d in decisions] == [False, True]
+
+
 def test_the_fallback_nears_its_action_as_fast_as_rates_allow():
     limits = ActionLimits(low=(-2.0, -2.0), high=(2.0, 2.0), rate=(0.2, 4.0))
     stage = Stage(limits=limits, fallback=Fallback(kind="action", value=(0.0, 1.0)))

@@ -71,9 +71,23 @@ def _disc_name(quantities: Sequence[str], centre: Sequence[float], radius: float
     return f"({', '.join(quantities)}) {radius:g} or more from ({', '.join(f'{c:g}' for c in centre)})"
 
 
-def state_excess(g: Tensor, room: Tensor) -> Tensor:
-    """g (B, S, T, K) as foretold, room to leave (T, K) -> by how much it is too near, (B, S), sum over steps and all K."""
-    return (g + SAFER * room).clamp_min(0).sum((-2, -1))
+def allowed(now: Tensor, room: Tensor, retreat: bool) -> Tensor:
+    """Greatest g of each step that a plan may lead to: g now (..., K), room to leave (T, K) -> (..., T, K).
+
+    retreat: where the room is overstepped already, it is enough to come no nearer, and to leave it by the last step.
+    """
+    most = (-room).expand(*now.shape[:-1], *room.shape)
+    if not retreat:
+        return most
+    too_near = (now + room[0] > 0)[..., None, :] & (torch.arange(len(room), device=room.device) < len(room) - 1)[
+        :, None
+    ]
+    return torch.where(too_near, torch.maximum(most, now[..., None, :]), most)
+
+
+def state_excess(g: Tensor, most: Tensor) -> Tensor:
+    """g (B, S, T, K) as foretold, what is allowed (B, T, K) -> by how much it is too near (B, S), over all T and K."""
+    return (g - most[:, None]).clamp_min(0).sum((-2, -1))
 
 
 def rate_excess(blocks: Tensor, last: Tensor, rate: Tensor) -> Tensor:

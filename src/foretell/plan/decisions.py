@@ -59,7 +59,9 @@ class Decision:
     foreseen: tuple[tuple[float, ...], ...]
     """(T, Q) quantities that the plan leads to; empty where there was none."""
     room: float | None
-    """Least room between what is foreseen, margin counted, and any constraint; below 0: too near. None without either."""
+    """Least room between what is foreseen and what is allowed, margin counted; below 0: too near. None without either."""
+    retreat: bool
+    """Whether the plan leads out of a margin that was overstepped already."""
     seconds: float
     """That the plan took; 0 where none was asked for."""
 
@@ -78,6 +80,7 @@ class Decision:
             "broken": list(self.broken),
             "foreseen": [_short(row) for row in self.foreseen],
             "room": None if self.room is None else _short([self.room])[0],
+            "retreat": self.retreat,
             "seconds": _short([self.seconds])[0],
         }
 
@@ -149,6 +152,8 @@ class Audit:
     """Those that were the fallback."""
     broken: int
     """Those at which a constraint was broken already, by what was seen."""
+    retreats: int
+    """Those that were a plan to lead out of a margin overstepped already: for these nothing is promised."""
     doubts: Mapping[str, int] = field(default_factory=dict)
     """Decisions with each kind of doubt."""
     vetoes: Mapping[str, int] = field(default_factory=dict)
@@ -166,7 +171,8 @@ class Audit:
     def __str__(self) -> str:
         """What the command line prints."""
         counted = (
-            f"{self.decisions} decisions, {self.fallbacks} of them the fallback; {self.broken} with a constraint broken"
+            f"{self.decisions} decisions, {self.fallbacks} of them the fallback, {self.retreats} a retreat; "
+            f"{self.broken} with a constraint broken"
         )
         lines = [f"{self.path}: {'whole' if self.valid else f'NOT TO BE TRUSTED: {self.fault}'}", counted]
         for what, kinds in (("doubts", self.doubts), ("vetoes", self.vetoes)):
@@ -212,6 +218,7 @@ def audit(path: Path, *, expect: str | None = None) -> Audit:
         decisions=len(said),
         fallbacks=sum(body["status"] == "fallback" for body in said),
         broken=sum(bool(body["broken"]) for body in said),
+        retreats=sum(body["retreat"] for body in said),
         doubts=Counter(kind for body in said for kind in {kind for kind, _ in body["doubts"]}),
         vetoes=Counter(kind for body in said for kind in {kind for kind, _ in body["vetoes"]}),
         hash=chain if fault is None else None,
@@ -247,6 +254,7 @@ def _check(line: bytes, chain: str, number: int, before: list[dict[str, Any]]) -
 def _is_decision(body: dict[str, Any]) -> bool:
     reasons = [reason for against in ("doubts", "vetoes") for reason in body.get(against, [None])]
     told = body.get("status") in ("plan", "fallback") and isinstance(body.get("broken"), list)
+    told = told and isinstance(body.get("retreat"), bool)
     return told and all(isinstance(r, list) and len(r) == 2 and isinstance(r[0], str) for r in reasons)
 
 

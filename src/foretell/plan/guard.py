@@ -20,7 +20,7 @@ from torch import Tensor
 from foretell.data.actions import ActionSpace
 from foretell.errors import CalibrationError, PlanError, ShapeError
 from foretell.model.actions import ActionConfig
-from foretell.plan.constraints import Constraints, rate_excess, state_excess, within_rate
+from foretell.plan.constraints import SAFER, Constraints, allowed, rate_excess, state_excess, within_rate
 from foretell.plan.costs import Read
 from foretell.plan.decisions import Decision, DecisionLog, Reason
 from foretell.plan.guardrails import Guardrails
@@ -120,7 +120,7 @@ class Guard:
             said = read(latents)
             now = self._now.to(said)[:, None].expand(-1, said.shape[1], -1)
             g = self.constraints.between(now, said, self.actions.skip)
-            return too_fast + state_excess(g, self._room(g.shape[-2]).to(g))
+            return too_fast + state_excess(g, self._most(self._now, SAFER * self._room(g.shape[-2])).to(g))
 
         return broken
 
@@ -195,7 +195,7 @@ class Guard:
             words = f"the best that was found breaks constraints by {float(plan.excess):.3g}"
             found.append(Reason("no feasible plan", words))
         for name, worst, at in self._too_near(self._short(row, plan.quantities)):
-            found.append(Reason("constraint", f"{name}: short by {worst:.3g} at step {at + 1}, margin counted"))
+            found.append(Reason("constraint", f"{name}: short by {worst:.3g} in step {at + 1}, margin counted"))
         return found
 
     def _too_near(self, short: Tensor) -> list[tuple[str, float, int]]:
@@ -208,9 +208,13 @@ class Guard:
         ]
 
     def _short(self, row: int, quantities: Tensor) -> Tensor:
-        """Quantities (T, Q) foretold -> g of each step with its margin (T, K): above 0 is too near."""
+        """Quantities (T, Q) foretold -> how much nearer each step comes than is allowed (T, K): above 0 is too near."""
         g = self.constraints.between(self._now[row], quantities.double(), self.actions.skip)
-        return g + self._room(len(quantities))
+        return g - self._most(self._now[row], self._room(len(quantities)))
+
+    def _most(self, now: Tensor, room: Tensor) -> Tensor:
+        """Greatest g that is allowed of each step, from quantities now (..., Q) and room (T, K): (..., T, K)."""
+        return allowed(self.constraints.g(now), room, self.guardrails.fallback.retreat)
 
     def _room(self, steps: int) -> Tensor:
         """Margins of so many steps (T, K). Raises CalibrationError if they are not known for so many."""
@@ -243,7 +247,8 @@ class Guard:
         self._done[row], self.last[row] = self.limits.share(action), action[-1]
         foreseen = proposal.quantities[row].detach().cpu().double() if proposal is not None else torch.zeros(0, 0)
         g = self.constraints.g(self._now[row])
-        room = self._short(row, foreseen) if len(foreseen) else foreseen
+        short = self._short(row, foreseen) if len(foreseen) else foreseen
+        near = g + self._room(1)[0] > 0
         return Decision(
             step=self.step,
             environment=int(self.rows[row]),
@@ -255,7 +260,8 @@ class Guard:
             seen=tuple(self._now[row].tolist()),
             broken=tuple(name for name, excess in zip(self.constraints.names, g.tolist(), strict=True) if excess > 0),
             foreseen=tuple(map(tuple, foreseen.tolist())),
-            room=-float(room.max()) if room.numel() else None,
+            room=-float(short.max()) if short.numel() else None,
+            retreat=status == "plan" and bool(near.any()),
             seconds=seconds,
         )
 

@@ -135,6 +135,11 @@ class Fallback:
     """hold: do zeros, until the doubt is gone. stop: the same, until a person begins anew. action: `value`, as hold."""
     value: tuple[float, ...] = ()
     """The action, in the world's units, where zeros are not what is safe: for kind action, and stop if given."""
+    retreat: bool = False
+    """Where a constraint's margin is overstepped already: whether a plan that only leads away may be done instead.
+
+    As foretold, no frame of it is nearer than now, and its last step keeps the margin. Else the fallback is done, and stays.
+    """
 
     def __post_init__(self) -> None:
         if self.kind not in ("hold", "stop", "action"):
@@ -288,6 +293,7 @@ def _value(kind: str, value: Any, key: str, faults: list[str]) -> Any:
         kind = "str"
     fits: dict[str, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
         "float": ("a number", _number, float),
+        "bool": ("true or false", lambda x: isinstance(x, bool), bool),
         "int": ("a whole number", lambda x: isinstance(x, int) and not isinstance(x, bool), int),
         "str": ("a text", lambda x: isinstance(x, str), str),
         "tuple[float, ...]": ("numbers in [ ]", _all(_number), lambda x: tuple(map(float, x))),

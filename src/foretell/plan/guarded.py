@@ -1,0 +1,94 @@
+"""The model's agent behind a guard: it sees, proposes, and does what the guard decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foretell.errors import ConfigError
+from foretell.plan.actors import AgentActor, image_cost
+from foretell.plan.decisions import Decision
+from foretell.plan.episodes import Acts, Task
+from foretell.plan.guard import Guard, Proposal
+from foretell.plan.watchdog import Seen, whitened_error
+from foretell.worlds.world import ActWorld
+
+
+class GuardedActor:
+    """An agent after a goal image, in many environments, each guarded by itself."""
+
+    def __init__(
+        self, inner: AgentActor, guard: Guard, precision: Tensor, taken: Callable[[], float] | None = None
+    ) -> None:
+        """precision: of the model's usual errors (Errors). taken: when a frame was taken, on the guard's clock; now unless given.
+
+        Raises ConfigError if the guard watches other quantities than the agent's probe reads.
+        """
+        heads = inner.agent.heads
+        read = () if heads is None else heads.quantities
+        if guard.quantities != read:
+            raise ConfigError(f"guard: watches {guard.quantities}, the probe reads {read}: build it with the probe's")
+        self.inner, self.agent, self.guard, self.precision = inner, inner.agent, guard, precision
+        self.taken = taken or guard.clock
+        self.skip = inner.skip
+        self.decisions: list[Decision] = []
+        """Of the last step."""
+
+    def begin(self, worlds: Sequence[ActWorld], tasks: Sequence[Task]) -> None:
+        """Encode goals, take in what was seen and done before the start; the last of it is where rates begin."""
+        self.inner.begin(worlds, tasks)
+        known = all(len(task.done) for task in tasks)
+        self.guard.begin(len(tasks), np.stack([task.done[-1] for task in tasks]) if known else None)
+        self.rows = np.arange(len(tasks))
+        self.foreseen: Tensor | None = None
+
+    def act(self, live: np.ndarray, frames: np.ndarray) -> Acts:
+        """See, let the guard decide, and do that."""
+        kept = np.searchsorted(self.rows, live)
+        self.rows = live
+        self.agent.keep(kept)
+        self.guard.keep(kept)
+        before = None if self.foreseen is None else self.foreseen[torch.from_numpy(kept)]
+        self.agent.see(frames)
+        seen = self._seen(frames, before)
+        self._forget_what_is_not_finite()
+        self.decisions = self.guard.decide(seen, self._propose)
+        actions = np.stack([decision.action for decision in self.decisions])
+        blocks = torch.from_numpy(actions).flatten(1)
+        self.foreseen = self.agent.imagine(blocks[:, None, None])[:, 0, 0]
+        self.agent.did(blocks)
+        return Acts(actions, np.array([decision.status == "fallback" for decision in self.decisions]))
+
+    @torch.no_grad()
+    def _seen(self, frames: np.ndarray, foreseen: Tensor | None) -> Seen:
+        latents = self.agent.latents
+        assert latents is not None
+        surprise = None if foreseen is None else whitened_error(foreseen, latents, self.precision)
+        return Seen(frames, self.taken(), latents, self._read(latents), surprise)
+
+    @torch.no_grad()
+    def _propose(self) -> Proposal:
+        goal = self.inner.goals[torch.from_numpy(self.rows)]
+        cost = image_cost(self.inner.aim, goal, self.agent.heads, self.inner.over)
+        plan = self.agent.propose(cost, goal, self.guard.excess(self._read))
+        imagined = self.agent.imagine(plan.actions[:, None])[:, 0]
+        return Proposal(plan.actions, plan.cost, plan.excess, self._read(imagined))
+
+    def _read(self, latents: Tensor) -> Tensor:
+        heads = self.agent.heads
+        return (
+            latents.new_zeros((*latents.shape[:-2], 0))
+            if heads is None or heads.probe is None
+            else heads.probe(latents)
+        )
+
+    def _forget_what_is_not_finite(self) -> None:
+        """Where something is not finite, the guard does not plan; but neither may it spoil the plans for the others."""
+        latents, memory = self.agent.latents, self.agent.memory
+        assert latents is not None
+        bad = ~(latents.flatten(1).isfinite().all(1) & memory.flatten(1).isfinite().all(1))
+        self.agent.latents = latents.masked_fill(bad[:, None, None], 0)
+        self.agent.memory = memory.masked_fill(bad.view(-1, *[1] * (memory.ndim - 1)), 0)
