@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from foretell import planning
@@ -67,6 +68,23 @@ def test_every_setting_is_in_the_protocol_and_equal_runs_are_equal(folder, tmp_p
     assert all(first["metrics"][name] == again["metrics"][name] for name in successes)
     assert first["protocol"]["config"]["agent"]["planner"]["samples"] == 16
     assert first["protocol"]["config"]["planner"] == "CEMConfig"
+
+
+def test_behind_guardrails_a_failure_that_was_doubted_is_not_silent(folder, tmp_path):
+    class Doubtful:
+        def __init__(self, inner):
+            self.inner, self.skip, self.begin = inner, inner.skip, inner.begin
+
+        def act(self, live, frames):
+            return self.inner.act(live, frames)._replace(alarmed=np.ones(len(live), bool))
+
+    looks = {"walls": small_world(walls="brick")}
+    _, result = result_of(folder, tmp_path / "r.json", replace(SMALL, samples=()), changed=looks, behind=Doubtful)
+    figures = result["metrics"]
+    assert figures["no silent failure, guarded, changed walls"]["value"] == 1
+    assert figures["no silent failure, changed walls"]["value"] == figures["success, changed walls"]["value"]
+    assert figures["doubted, guarded"]["value"] == figures["doubted, guarded, changed walls"]["value"] == 1
+    assert figures["success, guarded"]["value"] == figures["success"]["value"]
 
 
 def test_another_world_than_the_models_is_refused(folder, tmp_path):

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ import torch
 
 from foretell import log
 from foretell.errors import ConfigError
-from foretell.evals.intervals import Figure
+from foretell.evals.intervals import Figure, share
 from foretell.evals.planning import ahead_of, no_silent_failure, steps_taken, success
 from foretell.model.folder import load_model, read_config
 from foretell.model.heads import Heads, load_heads
@@ -49,8 +49,8 @@ class PlanningConfig:
     """Which imagined steps should be at the goal: last, sum or least."""
     planner_seeds: int = 1
     """How often everything by chance is done anew; for claims 3, with models of 3 training seeds."""
-    samples: tuple[int, ...] = (8, 32, 128)
-    """Candidates in a round of search: success against compute; none leaves it out."""
+    samples: tuple[int, ...] = (8, 32)
+    """Candidates in a round of search, beside those of `agent`: success against compute; none leaves it out."""
     ceiling: int | None = None
     """Tasks that the oracle gets. Unless given all of them in rooms, and none elsewhere, where each try costs a simulation."""
 
@@ -78,7 +78,7 @@ class PlanningSummary:
         rows = [f"{len(self.tasks.tasks)} tasks; left out: {self.tasks.solved} starts that were solved already"]
         for name, figure in (*self.figures.items(), *self.floors.items()):
             rows.append(
-                f"{name:<44} {figure['value']:8.3f}  [{figure['low']:.3f}, {figure['high']:.3f}]  n {figure['n']}"
+                f"{name:<48} {figure['value']:8.4f}  [{figure['low']:.4f}, {figure['high']:.4f}]  n {figure['n']}"
             )
         return "\n".join([*rows, str(self.out)])
 
@@ -108,10 +108,12 @@ def evaluate_in(
     *,
     command: str,
     changed: Mapping[str, ActWorld] | None = None,
+    behind: Callable[[AgentActor], Actor] | None = None,
 ) -> PlanningSummary:
     """Evaluate a model folder in `world` and write the result file `out`.
 
-    `changed` are the same world in other looks, name -> world; start and goal of the same tasks are shown in these. One
+    `changed` are the same world in other looks, name -> world; start and goal of the same tasks are shown in these. `behind`
+    puts an agent behind guardrails, all doubts forgotten: it then acts so, too, in the usual looks and in the others. One
     thread. Raises ConfigError if the world's actions or pictures are not those of the model, DataError for too few tasks.
     """
     model = load_model(folder)
@@ -132,6 +134,10 @@ def evaluate_in(
         shown = draw_tasks(other, config.tasks).tasks
         assert all(np.array_equal(a.goal, b.goal) for a, b in zip(shown, tasks.tasks, strict=True)), "looks change more"
         runs.add(f"changed {name}", other, agents(config.agent), shown)
+        if behind is not None:
+            runs.add(f"guarded, changed {name}", other, [behind(actor) for actor in agents(config.agent)], shown)
+    if behind is not None:
+        runs.add("guarded", world, [behind(actor) for actor in agents(config.agent)])
     add_floors(runs, world, config, model)
     lead = config.agent.mode
     metrics = model_figures(runs, lead) | {
@@ -217,8 +223,10 @@ def model_figures(runs: Runs, lead: str) -> dict[str, Figure]:
                 figures[f"success beyond {name}"] = ahead_of(runs[lead], reached)
             continue
         figures[f"success, {name}"] = success(reached)
-        if name.startswith("changed "):
+        if "changed " in name:
             figures[f"no silent failure, {name}"] = no_silent_failure(reached, runs.alarmed[name])
+        if name.startswith("guarded"):
+            figures[f"doubted, {name}"] = share(runs.alarmed[name].mean(0))
         figures[f"seconds a decision, {name}"] = log.spread([runs.seconds[name]])
     return figures
 
