@@ -283,10 +283,10 @@ def examine(folder: Path, seed: int, counts: dict[str, int]) -> dict[str, Figure
     model = load_model(folder)
     heads, errors = load_heads(folder, model)
     assert model.config.actions is not None
-    margin = margins(errors_of_differences(errors))
-    names, found = heads.quantities, {}
-    print(dict(zip(names, margin[-1].tolist(), strict=True)), "from", len(errors.truth), "stretches")
+    names, found = heads.quantities, dict[str, Figure]()
     for kind, count in counts.items():
+        margin = margins(errors_of_differences(errors, one_past=kind == "actions"))
+        print(kind, dict(zip(names, margin[-1].tolist(), strict=True)), "from", len(errors.truth), "stretches")
         cases = cases_of(kind, seed, count, model.config.actions.skip, len(margin))
         verdicts = [judge(model, heads, margin, case) for case in cases]
         found |= {f"{kind}/{name}": figure for name, figure in score(verdicts, names).items()}

@@ -147,10 +147,12 @@ def test_what_is_misread_at_the_start_falls_out_of_a_difference() -> None:
     frames = place + torch.arange(1.0, 7)[None, :, None]
     truth, wrong = frames[:, 1::2], 5 * place
     errors = errors_of(truth + wrong, truth, (place + wrong)[:, 0], frames)
-    assert errors_of_differences(errors).shape == (3, 3, 1)
-    torch.testing.assert_close(errors_of_differences(errors), torch.zeros(3, 3, 1), atol=1e-5, rtol=0)
+    assert errors_of_differences(errors, one_past=True).shape == (3, 3, 1)
+    torch.testing.assert_close(errors_of_differences(errors, one_past=True), torch.zeros(3, 3, 1), atol=1e-5, rtol=0)
+    everything = errors_of_differences(errors, one_past=False)
+    torch.testing.assert_close(everything[:, 0, 0], 5 * (place[:3] - place[3:6])[:, 0, 0])
     late = errors_of(truth + wrong + place, truth, (place + wrong)[:, 0], frames)
-    torch.testing.assert_close(errors_of_differences(late)[:, 0, 0], (place[:3] - place[3:6])[:, 0, 0])
+    torch.testing.assert_close(errors_of_differences(late, one_past=True)[:, 0, 0], (place[:3] - place[3:6])[:, 0, 0])
 
 
 def test_the_band_of_strangers_holds_for_futures_that_err_alike() -> None:
@@ -162,7 +164,7 @@ def test_the_band_of_strangers_holds_for_futures_that_err_alike() -> None:
         return shared + torch.randn(count, 3, 1, generator=rng), shared + torch.randn(count, 3, 1, generator=rng)
 
     still = torch.zeros(4000, 3, 1)
-    margin = margins(errors_of_differences(errors_of(two(4000)[0], still, still[:, 0], still)), 0.1)
+    margin = margins(errors_of_differences(errors_of(two(4000)[0], still, still[:, 0], still), one_past=True), 0.1)
     one, other = two(4000)
     assert ((one - other).abs() <= margin).all(1).double().mean() > 0.95
 

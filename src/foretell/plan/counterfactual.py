@@ -103,17 +103,19 @@ def margins(errors: Tensor, alpha: float = ALPHA) -> Tensor:
     return scale * worst.sort(0).values[rank - 1]
 
 
-def errors_of_differences(errors: Errors) -> Tensor:
+def errors_of_differences(errors: Errors, *, one_past: bool) -> Tensor:
     """How differences between two futures err, as calibration clips tell it: (M // 2, H, Q), no stretch used twice.
 
-    Recordings hold no two futures of one past. What two futures of one past share, their start and how it was read, falls
-    out of their difference; so each pair here is of two strangers, stretches from far apart in the recording, and of each
-    only how it changed from its own start counts. Held against a simulator's true pairs in bench/what_if.py. Where two
-    futures of one past err less alike than strangers do, the band is too narrow.
+    Recordings hold no two futures of one past, so each pair here is of two strangers, stretches from far apart in the
+    recording. With `one_past`, only how each changed from its own start counts: the start, and how it was read, falls out
+    of the difference. Without it, where one past was painted over and may be read otherwise, everything counts. Held against
+    a simulator's true pairs in bench/what_if.py. Where two futures err less alike than strangers do, the band is too narrow.
     """
-    changed = errors.foretold - errors.now[:, None] - errors.truth + _truth_at_start(errors.between)[:, None]
-    half = len(changed) // 2
-    return changed[:half] - changed[half : 2 * half]
+    wrong = errors.foretold - errors.truth
+    if one_past:
+        wrong = wrong - (errors.now - _truth_at_start(errors.between))[:, None]
+    half = len(wrong) // 2
+    return wrong[:half] - wrong[half : 2 * half]
 
 
 def _truth_at_start(between: Tensor) -> Tensor:

@@ -266,7 +266,10 @@ def _story(
     steps = len(ways[0].actions)
     futures = [imagine_futures(model, heads.probe, way.past, way.actions[None]) for way in ways]
     single = _for_steps(margins(errors.foretold - errors.truth), steps)
-    between = _for_steps(margins(errors_of_differences(errors)), steps)
+    between = {
+        one_past: _for_steps(margins(errors_of_differences(errors, one_past=one_past)), steps)
+        for one_past in (True, False)
+    }
     _warn(heads, errors, steps, single, notes)
     shown = at[-SHOWN:]
     told = []
@@ -280,7 +283,7 @@ def _story(
                 past=_read(heads, way.past.seen[-SHOWN:]),
                 quantities=future.quantities[0].numpy(),
                 other=way.other,
-                effect=None if way.other is None else _effect(future, futures[way.other], between),
+                effect=None if way.other is None else _effect(future, futures[way.other], between[way.edited is None]),
             )
         )
     after = at[-1] + acts.skip * np.arange(1, steps + 1)
