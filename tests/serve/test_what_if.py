@@ -169,7 +169,7 @@ def test_bands_end_where_nothing_was_calibrated(place: Place) -> None:
     assert any("do not fill a step" in note for note in told.notes)
     assert any("calibrated for 3 steps" in note for note in told.notes)
     assert "after 0.6 s, clear" in told.lines[0]
-    assert "1 s" not in told.lines[0]
+    assert "after 1 s" not in told.lines[0]
     few = model_folder(place.folder / "few", place.folder, stretches=6)
     place.model = few
     told = place.ask(start=10)
@@ -249,11 +249,13 @@ def test_effects_in_words() -> None:
         cell = Cell.of(Effect(d, m, (d.sign() * (d.abs() > m)).int()), 0, 0.5)
         return cell.kind, str(cell)
 
-    assert said([0.1, 3, 5], [1, 1, 1]) == ("higher", "higher by 5 ± 1 after 1.5 s, clear from 1 s on")
-    assert said([-2.0, -3, -5], [1, 1, 1]) == ("lower", "lower by 5 ± 1 after 1.5 s, clear from 0.5 s on")
-    assert said([0, 2, 0], [1, 1, 1]) == ("passing", "higher by 2 ± 1 after 1 s, not clear in the end")
-    assert said([0, 0.3, 0.2], [1, 1, 1]) == ("none", "+0.2 ± 1")
-    assert said([0, 3.0, 9], [1, 1, float("inf")]) == ("higher", "higher by 3 ± 1 after 1 s, clear from 1 s on")
+    assert said([0.1, 3, 5], [1, 1, 1]) == ("higher", "higher by 5.0 ± 1.0 after 1.5 s, clear from 1 s on")
+    assert said([-2.0, -3, -5], [1, 1, 1]) == ("lower", "lower by 5.0 ± 1.0 after 1.5 s, clear from 0.5 s on")
+    assert said([0, 2, 0], [1, 1, 1]) == ("passing", "higher by 2.0 ± 1.0 after 1 s, not clear in the end")
+    assert said([0, 0.3, 0.2], [1, 1, 1]) == ("none", "+0.2 ± 1.0")
+    assert said([0, 3.0, 9], [1, 1, float("inf")]) == ("higher", "higher by 3.0 ± 1.0 after 1 s, clear from 1 s on")
+    assert said([170.4], [312.0]) == ("none", "+170 ± 312")
+    assert said([-0.0123], [0.034]) == ("none", "-0.012 ± 0.034")
     assert said([3.0], [float("inf")]) == ("unknown", "not known (no band)")
 
 

@@ -115,11 +115,17 @@ class Cell:
             word = "higher" if sign[step] > 0 else "lower"
             when = f"after {(step + 1) * seconds:g} s, not clear in the end"
             return cls(kind="passing", size=f"{word} by {_about(abs(difference[step]), margin[step])}", when=when)
-        return cls(kind="none", size=f"{difference[last]:+.1g} ± {margin[last]:.2g}", when="")
+        return cls(
+            kind="none",
+            size=f"{'-' if difference[last] < 0 else '+'}{_about(abs(difference[last]), margin[last])}",
+            when="",
+        )
 
 
 def _about(size: float, margin: float) -> str:
-    return f"{size:.3g} ± {margin:.2g}"
+    """Both to as many places as the margin is known to: two figures of it."""
+    places = max(0, 1 - math.floor(math.log10(max(margin, 1e-9))))
+    return f"{size:.{places}f} ± {margin:.{places}f}"
 
 
 @dataclass(frozen=True, kw_only=True)
