@@ -237,3 +237,17 @@ def test_doubt_is_an_error_not_a_plan(mode):
     agent.latents[1] = torch.nan
     with pytest.raises(PlanError, match=r"\[1\]"):
         agent.propose(GoalLatent(goal), goal)
+
+
+def test_a_reaction_is_rolled_in_imagination():
+    """Each of its blocks is what the inverse model says where the ones before are imagined to lead."""
+    agent = agent_of("fast")
+    agent.see(pictures(0))
+    goal = goal_of(agent)
+    blocks = agent.propose(GoalLatent(goal), goal).actions
+    with torch.no_grad():
+        imagined = agent.imagine(blocks[:, None])[:, 0]
+        for t in range(1, T):
+            left = agent.heads.reach(imagined[:, t - 1], goal).round().clamp_min(1)
+            torch.testing.assert_close(blocks[:, t], agent.heads.inverse(imagined[:, t - 1], goal, left))
+    assert not torch.allclose(blocks[:, 1], blocks[:, 0])

@@ -375,3 +375,18 @@ def test_impossible_tasks_are_refused(change, error, says):
     task = {"config": CEMConfig(), "judge": mass().judge, "low": LOW, "high": HIGH, "batch": B, "horizon": T}
     with pytest.raises(error, match=says):
         make_plan(**(task | change), generator=chance())
+
+
+@pytest.mark.parametrize("config", [CEMConfig(), ICEMConfig(), MPPIConfig()], ids=lambda config: type(config).__name__)
+def test_a_round_that_says_nothing_of_an_environment_changes_no_belief_of_it(config):
+    rounds = []
+
+    def judge(actions):  # the first round is lost for one environment; the optimum is 8 everywhere
+        rounds.append(1)
+        cost = (actions - 8).pow(2).mean((2, 3))
+        lost = (torch.arange(len(cost))[:, None] == 1) & (len(rounds) == 1)
+        return Judged(cost.masked_fill(lost, torch.nan), torch.zeros_like(cost))
+
+    low, high = torch.tensor([4.0, 5.0]), torch.tensor([9.0, 9.0])
+    plan = make_plan(config, judge, low, high, batch=B, horizon=T, generator=chance())
+    assert (plan.cost < 0.2).all()  # 2 in the middle of the range, 12 at its lower end
