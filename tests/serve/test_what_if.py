@@ -126,7 +126,7 @@ def test_what_is_removed_is_another_future_of_the_same_actions(place: Place) -> 
     assert told.lines[0].startswith("right, without it, beside right: ")
     assert "the box 0,0,32,16, painted in the median" in place.page()
     assert any("painted over" in note for note in told.notes)
-    assert "2 futures of one past" in place.page()
+    assert "2 futures of one past, with a thing and without it" in place.page()
 
 
 def test_without_known_actions_the_past_is_one_frame_and_the_page_says_so(place: Place) -> None:

@@ -291,6 +291,7 @@ def _story(
     return Story(
         told=told,
         came=came,
+        removed=any(way.edited is not None for way in ways),
         seen=len(shown),
         names=heads.quantities,
         margin=single.numpy(),

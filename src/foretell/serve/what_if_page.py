@@ -47,6 +47,8 @@ class Story:
     """In the order of the page."""
     came: np.ndarray | None
     """uint8 (K + T, H, W, 3): what truly came, if the clip goes on so far."""
+    removed: bool
+    """Whether something was painted over in the past of some."""
     seen: int
     """K."""
     names: tuple[str, ...]
@@ -117,15 +119,15 @@ class Cell:
             return cls(kind="passing", size=f"{word} by {_about(abs(difference[step]), margin[step])}", when=when)
         return cls(
             kind="none",
-            size=f"{'-' if difference[last] < 0 else '+'}{_about(abs(difference[last]), margin[last])}",
+            size=_about(difference[last], margin[last], "+"),
             when="",
         )
 
 
-def _about(size: float, margin: float) -> str:
-    """Both to as many places as the margin is known to: two figures of it."""
+def _about(size: float, margin: float, sign: Literal["+", "-"] = "-") -> str:
+    """Both to as many places as two figures of the margin need; + also marks what is above zero."""
     places = max(0, 1 - math.floor(math.log10(max(margin, 1e-9))))
-    return f"{size:.{places}f} ± {margin:.{places}f}"
+    return f"{round(size, places) + 0.0:{sign}.{places}f} ± {margin:.{places}f}"  # + 0.0 makes zero of minus zero
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +172,7 @@ def render(story: Story, facts: dict[str, str], notes: Sequence[str]) -> str:
     page = _templates().get_template("what_if.html")
     return page.render(
         films=films,
+        removed=story.removed,
         came=None if story.came is None else _film(story.came),
         frames=len(moments),
         seen=story.seen,
