@@ -15,82 +15,9 @@ from foretell.model.actions import ActionConfig
 from foretell.plan.candidates import Judged
 from foretell.plan.decisions import DecisionLog, audit
 from foretell.plan.guard import Guard, Proposal
-from foretell.plan.guardrails import ActionLimits, Avoid, Fallback, Guardrails, Keep, SurpriseGate, Watchdog
-from foretell.plan.margin import Margin
+from foretell.plan.guardrails import ActionLimits, Fallback, Watchdog
 from foretell.plan.planners import CEMConfig, make_plan
-from foretell.plan.watchdog import Seen, Watch, whitened_error
-
-SPACE = ActionSpace(low=(-2.0, -2.0), high=(2.0, 2.0))
-NAMES = ("x", "y")
-SKIP, STEPS = 3, 4
-
-
-def rails(**changes) -> Guardrails:
-    parts = {
-        "limits": ActionLimits(low=(-2.0, -2.0), high=(2.0, 2.0), rate=(math.inf, math.inf)),
-        "surprise": SurpriseGate(alpha=0.05),
-        "watchdog": Watchdog(plan_seconds=0.5, frame_seconds=0.2, frozen_frames=2),
-        "fallback": Fallback(kind="hold"),
-        "keep": (Keep(quantity="x", max=50.0),),
-        "avoid": (Avoid(quantities=("x", "y"), centre=(20.0, 20.0), radius=5.0),),
-        "delta": 0.1,
-    }
-    return Guardrails(**(parts | changes))
-
-
-def margin_for(rails: Guardrails, room: float = 1.0) -> Margin:
-    names = ("x at most 50", "(x, y) 5 or more from (20, 20)")
-    return Margin(room=((room, room),) * STEPS, delta=0.1, plans=40, source="planned", constraints=names)
-
-
-class Stage:
-    """A guard with a clock, and things to be seen that are all in order until someone breaks them."""
-
-    def __init__(self, batch: int = 2, **changes) -> None:
-        self.time, self.batch, self.asked = 100.0, batch, 0
-        rails_now = rails(**changes)
-        actions = ActionConfig(space=SPACE, skip=SKIP, mean=(0.0, 0.0), std=(1.0, 1.0))
-        self.guard = Guard(
-            rails_now,
-            actions,
-            SPACE,
-            NAMES,
-            surprises=np.arange(1.0, 40.0),
-            margin=margin_for(rails_now) if rails_now.delta else None,
-            clock=lambda: self.time,
-        )
-        self.guard.begin(batch)
-        self.random = np.random.default_rng(0)
-        self.torch_random = torch.Generator().manual_seed(0)
-
-    def seen(self, **changes) -> Seen:
-        self.time += 1.0
-        batch = self.batch
-        fine = Seen(
-            frames=self.random.integers(0, 256, (batch, 8, 12, 3), np.uint8),
-            time=self.time - 0.05,
-            latents=torch.randn(batch, 1, 5, generator=self.torch_random),
-            quantities=torch.tensor([[10.0, 40.0]] * batch),
-            surprise=torch.full((batch,), 3.0),
-        )
-        return fine._replace(**changes)
-
-    def proposal(self, **changes) -> Proposal:
-        batch = self.batch
-        fine = Proposal(
-            actions=torch.rand(batch, STEPS, SKIP * 2, generator=self.torch_random) * 4 - 2,
-            cost=torch.ones(batch),
-            excess=torch.zeros(batch),
-            quantities=torch.tensor([[[12.0, 40.0], [14.0, 40.0], [16.0, 40.0], [18.0, 40.0]]] * batch),
-        )
-        return fine._replace(**changes)
-
-    def step(self, seen: Seen | None = None, propose=None):
-        def ask() -> Proposal:
-            self.asked += 1
-            return self.proposal() if propose is None else propose()
-
-        return self.guard.decide(seen or self.seen(), ask)
+from tests.plan.rails import NAMES, SKIP, SPACE, STEPS, Stage, margin_for, rails
 
 
 def kinds(decision) -> set[str]:
@@ -452,21 +379,3 @@ def test_frames_of_other_environments_are_the_callers_fault():
         stage.step(stage.seen(frames=np.zeros((1, 8, 12, 3), np.uint8)))
     with pytest.raises(ShapeError, match="quantities"):
         stage.step(stage.seen(quantities=torch.zeros(2, 3)))
-
-
-def test_the_gate_closes_in_no_more_normal_episodes_than_promised():
-    random, closed, trials = np.random.default_rng(0), 0, 2000
-    for _ in range(trials):
-        episodes = random.gamma(2.0, size=(40, 6))
-        closed += (Watch(rails(), episodes[:-1].max(1)).p_values(torch.from_numpy(episodes[-1])) <= 0.05).any()
-    assert closed / trials <= 0.05 + 4 * math.sqrt(0.05 * 0.95 / trials)
-
-
-def test_whitened_error_is_one_on_average_where_errors_are_usual():
-    random = torch.Generator().manual_seed(0)
-    mix = torch.randn(6, 6, generator=random)
-    errors = torch.randn(20000, 6, generator=random) @ mix.T
-    precision = torch.linalg.inv(mix @ mix.T) / 6
-    foreseen = torch.randn(20000, 2, 3, generator=random)
-    found = whitened_error(foreseen, foreseen + errors.view(-1, 2, 3), precision)
-    assert float(found.mean()) == pytest.approx(1, rel=0.03)
