@@ -191,6 +191,15 @@ def test_a_log_is_never_written_over_and_a_missing_one_is_named(tmp_path):
         audit(tmp_path / "none.jsonl")
 
 
+def test_a_run_that_an_error_ended_has_no_closing_line(tmp_path):
+    with pytest.raises(RuntimeError), DecisionLog(tmp_path / "decisions.jsonl", {}) as log:
+        log.write(decision(0))
+        raise RuntimeError
+    found = audit(tmp_path / "decisions.jsonl")
+    assert (found.valid, found.decisions) == (False, 1)
+    assert "did not come to its end" in found.fault
+
+
 def test_every_line_is_in_the_file_before_the_next_step(tmp_path):
     path = tmp_path / "decisions.jsonl"
     log = DecisionLog(path, {})

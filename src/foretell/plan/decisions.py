@@ -123,8 +123,11 @@ class DecisionLog:
     def __enter__(self) -> DecisionLog:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, error: object, *_: object) -> None:
+        """Close it; a run that an error ended gets no closing line, so that nobody takes it for a whole one."""
+        if error is None:
+            self.close()
+        self._file.close()
 
     def _add(self, kind: str, content: Mapping[str, Any], *, force: bool) -> None:
         body = {"kind": kind, **finite(content)}
@@ -263,7 +266,7 @@ def _check_end(bodies: list[dict[str, Any]], half: bytes, chain: str, expect: st
     if half:
         return f"{where} is half a line: the log was cut, or the run was killed"
     if not bodies or bodies[-1]["kind"] != "end":
-        return f"{where} is missing: there is no closing line, so the log was cut or the run was killed"
+        return f"{where} is missing: there is no closing line, so the log was cut, or the run did not come to its end"
     said = sum(body["kind"] == "decision" for body in bodies)
     if bodies[-1].get("decisions") != said:
         return f"line {len(bodies)} closes {bodies[-1].get('decisions')} decisions, there are {said}"
