@@ -192,9 +192,13 @@ def test_a_log_is_never_written_over_and_a_missing_one_is_named(tmp_path):
 
 
 def test_a_run_that_an_error_ended_has_no_closing_line(tmp_path):
-    with pytest.raises(RuntimeError), DecisionLog(tmp_path / "decisions.jsonl", {}) as log:
-        log.write(decision(0))
-        raise RuntimeError
+    def run() -> None:
+        with DecisionLog(tmp_path / "decisions.jsonl", {}) as log:
+            log.write(decision(0))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run()
     found = audit(tmp_path / "decisions.jsonl")
     assert (found.valid, found.decisions) == (False, 1)
     assert "did not come to its end" in found.fault
