@@ -214,8 +214,9 @@ def _travel(values: np.ndarray, episode: np.ndarray) -> float:
     return float(np.median(spans) / np.ptp(values))
 
 
-def _passages(cells: np.ndarray, together: np.ndarray) -> float:
-    """Moves in 100 frames across the thinnest cut between cells: the best of those that the Fiedler vector orders.
+def _passages(cells: np.ndarray, together: np.ndarray) -> float | None:
+    """Moves in 100 frames across the thinnest cut between cells, of those along the slowest directions of mixing (the
+    Fiedler vector and the next four, since there are several where cells fall apart into more than two islands).
 
     A cut through the middle of an open floor is passed often; one at a door that nobody passes, never.
     """
@@ -226,10 +227,13 @@ def _passages(cells: np.ndarray, together: np.ndarray) -> float:
     between = (moves + moves.T)[np.ix_(visited, visited)]
     frames = between.sum(1)
     likeness = between / np.sqrt(np.outer(frames, frames))
-    order = np.argsort(np.linalg.eigh(likeness)[1][:, -2] / np.sqrt(frames)) if len(visited) > 1 else np.arange(1)
-    between, share = between[np.ix_(order, order)], np.cumsum(frames[order]) / frames.sum()
-    cuts = [between[:k, k:].sum() for k in range(1, len(order)) if _SIDE <= share[k - 1] <= 1 - _SIDE]
-    return float(100 * min(cuts, default=np.inf) / max(together.sum(), 1))
+    cuts = []
+    for vector in np.linalg.eigh(likeness)[1].T[-6:-1]:  # all but the last, which is the same everywhere
+        order = np.argsort(vector / np.sqrt(frames))
+        sorted_moves, share = between[np.ix_(order, order)], np.cumsum(frames[order]) / frames.sum()
+        ends = [k for k in range(1, len(order)) if _SIDE <= share[k - 1] <= 1 - _SIDE]
+        cuts += [float(sorted_moves[:k, k:].sum()) for k in ends]
+    return 100 * min(cuts) / int(together.sum()) if cuts else None
 
 
 def _percent(share: float) -> str:
