@@ -35,7 +35,7 @@ def test_help_shows_every_verb_and_an_example(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("name", VERBS)
 def test_each_verbs_help_has_its_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main([name, "--help"])
+        main([*name.split(), "--help"])
     assert stopped.value.code == 0
     assert VERBS[name].example.split(" --")[0] in " ".join(capsys.readouterr().out.split())
 

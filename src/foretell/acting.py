@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from foretell.plan.guardrails import Guardrails
 from foretell.plan.margin import Margin, calibrate_margin
 from foretell.plan.planners import PlannerConfig
 from foretell.plan.refine import CategoricalConfig, CEMConfig, GradientConfig, ICEMConfig, MPPIConfig
+from foretell.plan.rehearse import rehearsed_margin
 from foretell.planning import PlanningConfig, PlanningSummary, check_fits, evaluate_in, one_agent
 from foretell.serve.fitted import fitted_decoder
 from foretell.serve.run_report import Episode, Step, write_run
@@ -45,7 +46,6 @@ PLANNERS: dict[str, PlannerConfig] = {
     "icem": ICEMConfig(),
     "mppi": MPPIConfig(),
     "gradient": GradientConfig(),
-    "categorical": CategoricalConfig(),
 }
 MARGIN = "margin.json"
 """In a run's folder: the margins that it kept to."""
@@ -63,6 +63,7 @@ def evaluate_planning(
     mode: Literal["fast", "slow", "both"] = "both",
     planner_seeds: int = 1,
     changed_looks: bool = False,
+    guardrails: Path | None = None,
     size: int = 64,
     layout: Literal["two", "four"] = "two",
     hazards: int = 0,
@@ -81,23 +82,33 @@ def evaluate_planning(
         mode: fast: what the inverse model says; slow: search; both: search from there. All three stand in the table.
         planner_seeds: How often all that is drawn is drawn anew.
         changed_looks: Rooms: also in colours and sizes that the model has not seen.
+        guardrails: A toml file: the agent also acts behind these, in the usual looks and in the changed ones.
         size: Pixels of a side.
         layout: Rooms: how many of them.
         hazards: Rooms: discs that must not be entered.
         varied: Rooms: wall, door and hazards lie elsewhere in each episode.
     """
     one_thread()
-    acted = _world(world, size, layout, hazards, varied)
+    folder = Path(model)
+    acted = _world(world, size, layout, hazards, varied, folder)
     looks = {
-        name: _world(world, size, layout, hazards, varied, **shift)
+        name: _world(world, size, layout, hazards, varied, folder, **shift)
         for name, shift in (SHIFTS.items() if changed_looks else ())
     }
+    agent = AgentConfig(mode=mode, planner=_planner(planner, acted))
+    rails = None if guardrails is None else Guardrails.load(Path(guardrails))
+
+    def behind(actor: AgentActor) -> GuardedActor:
+        assert rails is not None
+        return guarded(folder, acted, rails, actor)
+
     config = PlanningConfig(
-        tasks=TaskConfig(episodes=episodes, goal_ahead=goal_ahead, budget=budget, frames=max(100, 2 * goal_ahead + 40)),
-        agent=AgentConfig(mode=mode, planner=PLANNERS[planner]),
+        tasks=TaskConfig(episodes=episodes, goal_ahead=goal_ahead, budget=budget, frames=_frames(goal_ahead)),
+        agent=agent,
         planner_seeds=planner_seeds,
     )
-    return evaluate_in(acted, Path(model), Path(out), config, command=_command(), changed=looks)
+    guard = None if rails is None else behind
+    return evaluate_in(acted, folder, Path(out), config, command=_command(), changed=looks, behind=guard)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +145,7 @@ def plan(
     planner: PlannerName = "cem",
     mode: Literal["fast", "slow", "both"] = "both",
     margin: Path | None = None,
+    rehearse: int = 0,
     size: int = 64,
     layout: Literal["two", "four"] = "two",
     hazards: int = 0,
@@ -155,64 +167,80 @@ def plan(
         budget: Steps in which the goal must be reached.
         planner: How it searches; categorical for discrete actions.
         mode: fast: what the inverse model says; slow: search; both: search from there.
-        margin: Margins calibrated on plans of this planner (see docs/guardrails.md).
+        margin: margin.json of an earlier run, whose margins to keep to.
+        rehearse: So many plans are first carried out in the simulator, and the margins calibrated on them: planners seek
+            what a model gets wrong.
         size: Pixels of a side.
         layout: Rooms: how many of them.
         hazards: Rooms: discs that must not be entered.
         varied: Rooms: wall, door and hazards lie elsewhere in each episode.
     """
     one_thread()
+    acted, folder, out = _world(world, size, layout, hazards, varied, model=Path(model)), Path(model), Path(out)
+    agent = AgentConfig(mode=mode, planner=_planner(planner, acted))
     rails = Guardrails.load(Path(guardrails))
-    acted, folder, out = _world(world, size, layout, hazards, varied), Path(model), Path(out)
-    steered = load_model(folder)
-    heads, errors = load_heads(folder, steered)
-    check_fits(steered, acted)
-    acts = steered.config.actions
-    assert acts is not None
-    room: Margin | None = None
-    if rails.delta is not None:
-        asked = Constraints(rails, heads.quantities)
-        room = (
-            Margin.load(Path(margin))
-            if margin
-            else calibrate_margin(asked, errors.now, errors.foretold, errors.between, rails.delta, "recorded")
-        )
-    guard = Guard(rails, acts, acted.actions, heads.quantities, surprises=errors.surprises.numpy(), margin=room)
-    agent = one_agent(steered, heads, AgentConfig(mode=mode, planner=PLANNERS[planner]), seed)
-    witness = Witness(GuardedActor(AgentActor(agent, "blend", "sum"), guard, errors.precision))
-    frames = max(100, 2 * goal_ahead + 40)
-    tasks = draw_tasks(
-        acted, TaskConfig(episodes=episodes, goal_ahead=goal_ahead, budget=budget, frames=frames, seed=TASKS + seed)
+    model_of = load_model(folder)
+    heads, _ = load_heads(folder, model_of)
+    check_fits(model_of, acted)
+    inner = AgentActor(one_agent(model_of, heads, agent, seed), "blend", "sum")
+    actor = guarded(folder, acted, rails, inner, Margin.load(Path(margin)) if margin else None)
+    tasks = TaskConfig(
+        episodes=episodes, goal_ahead=goal_ahead, budget=budget, frames=_frames(goal_ahead), seed=TASKS + seed
     )
-    header = guard.stated | {"model": read_config(folder)["sha256"], "world": repr(acted), "command": _command()}
-    notes: list[str] = []
-    reached = []
+    if rehearse:
+        aside = draw_tasks(acted, replace(tasks, episodes=rehearse, seed=REHEARSALS + seed)).tasks
+        actor = guarded(folder, acted, rails, inner, rehearsed_margin(actor, acted, aside))
+    return carry_out(folder, acted, actor, draw_tasks(acted, tasks).tasks, budget, out)
+
+
+def guarded(
+    folder: Path, world: ActWorld, rails: Guardrails, inner: AgentActor, margin: Margin | None = None
+) -> GuardedActor:
+    """A model folder's agent behind guardrails. Margins come from clips set aside in training unless given.
+
+    Raises ConfigError if world, model and guardrails do not fit each other, CalibrationError for too few clips.
+    """
+    heads, errors = load_heads(folder, inner.agent.model)
+    acts = inner.agent.actions
+    if rails.delta is not None and margin is None:
+        asked = Constraints(rails, heads.quantities)
+        margin = calibrate_margin(asked, errors.now, errors.foretold, errors.between, rails.delta, "recorded")
+    surprises = errors.surprises.numpy()
+    guard = Guard(rails, acts, world.actions, heads.quantities, surprises=surprises, margin=margin)
+    return GuardedActor(inner, guard, errors.precision)
+
+
+def carry_out(
+    folder: Path, world: ActWorld, actor: GuardedActor, tasks: Sequence[Task], budget: int, out: Path
+) -> RunSummary:
+    """Act in the tasks one after another; write the log, the film, the page and the margins."""
+    witness, guard = Witness(actor), actor.guard
+    header = guard.stated | {"model": read_config(folder)["sha256"], "world": repr(world), "command": _command()}
     with DecisionLog(out / "decisions.jsonl", header) as log:
         guard.log = log
-        for task in tasks.tasks:
-            reached.append(int(run_tasks(acted, [task], witness, budget).reached[0]))
-    if room is not None:
-        room.save(out / MARGIN)
-    kept = fitted_decoder(folder, steered, tasks.tasks[0].seen, None, notes)
-    shown = [
-        Episode(steps=witness.shown(number, kept.decoder.decode), reached=when) for number, when in enumerate(reached)
-    ]
-    found = audit_log(out / "decisions.jsonl")
+        reached = [int(run_tasks(world, [task], witness, budget).reached[0]) for task in tasks]
+    if guard.margin is not None:
+        guard.margin.save(out / MARGIN)
+    notes: list[str] = []
+    kept = fitted_decoder(folder, actor.agent.model, tasks[0].seen, None, notes)
+    shown = [Episode(steps=witness.shown(n, kept.decoder.decode), reached=when) for n, when in enumerate(reached)]
+    found, margin = audit_log(out / "decisions.jsonl"), guard.margin
     facts = {
         "Model": str(folder),
-        "World": repr(acted),
-        "Guardrails": str(guardrails),
+        "World": repr(world),
         "Margins": "no constraints"
-        if room is None
-        else f"{room.source} plans, {room.plans} of them, delta {room.delta:g}",
+        if margin is None
+        else f"{margin.plans} {margin.source} plans, delta {margin.delta:g}",
         "Decoder": f"fitted on {kept.fitted_on}",
     }
-    page = write_run(out, shown, heads.quantities, found, facts, acted.fps / acts.skip)
-    return RunSummary(page=page, reached=sum(when > 0 for when in reached), episodes=episodes, audit=found, notes=notes)
+    page = write_run(out, shown, guard.quantities, found, facts, world.fps / actor.skip)
+    return RunSummary(
+        page=page, reached=sum(when > 0 for when in reached), episodes=len(tasks), audit=found, notes=notes
+    )
 
 
-TASKS = 91_000_001
-"""Seed of the recording that tasks of `plan` come from; those of `evaluate planning` come from another."""
+TASKS, REHEARSALS = 91_000_001, 92_000_001
+"""Seeds of the recordings that tasks of `plan` and its rehearsals come from; those of `evaluate planning` come from another."""
 
 
 class Witness:
@@ -259,13 +287,37 @@ def audit(log: Positional[Path], *, expect: str | None = None) -> Audit:
     return audit_log(Path(log), expect=expect)
 
 
-def _world(name: str, size: int, layout: str, hazards: int, varied: bool, **more: Any) -> ActWorld:
+def _planner(name: PlannerName, world: ActWorld) -> PlannerConfig:
+    """How to search among a world's actions. Raises ConfigError if they are choices and the planner's are not."""
+    if world.actions.discrete != (name == "categorical"):
+        kind = "one of several choices" if world.actions.discrete else "numbers"
+        raise ConfigError(
+            f"planner {name}: the actions of {world!r} are {kind}; categorical is for choices, the rest for numbers"
+        )
+    return CategoricalConfig(choices=world.actions.width) if world.actions.discrete else PLANNERS[name]
+
+
+def _frames(goal_ahead: int) -> int:
+    """Frames of the episodes that tasks come from."""
+    return max(100, 2 * goal_ahead + 40)
+
+
+def _world(name: str, size: int, layout: str, hazards: int, varied: bool, model: Path, **more: Any) -> ActWorld:
     """A world by name; options that it does not read are an error where they were set. Raises ConfigError."""
     of_rooms = {"layout": layout, "hazards": hazards, "varied": varied} | more
     if name == "rooms":
         return acted_world(name, {"size": size} | of_rooms)
     if more or of_rooms != {"layout": "two", "hazards": 0, "varied": False}:
         raise ConfigError(f"{name}: it does not read --layout, --hazards, --varied or --changed-looks; leave them out")
+    if name == "pusht":
+        return acted_world(name, {"size": size, "judge": "pose"})  # what is asked for in the field
+    if name.startswith("gym:"):
+        heads, _ = load_heads(model, load_model(model))
+        if heads.probe is None:
+            raise ConfigError(
+                f"{name}: nobody told this model true states, so success cannot be judged: record it again"
+            )
+        return acted_world(name, {"size": size, "spread": tuple(heads.probe.std.tolist())})
     return acted_world(name, {"size": size})
 
 

@@ -67,7 +67,8 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit status: 0 done, 2 the user's fault (one line says what), 130 stopped by the user."""
+    """Run one verb; returns the exit status: 0 done, 1 done and found wrong, 2 the user's fault (one line
+    says what), 130 stopped by the user."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):  # a file's name may hold what this terminal cannot show
         if isinstance(stream, io.TextIOWrapper):
@@ -103,7 +104,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
     text = f"{function.__doc__.split('Args:')[0].strip()}\n\nExample: foretell {name} {verb.example}"
     result = tyro.cli(function, prog=f"foretell {name}", description=text, args=arguments)
     print(result)
-    return 0
+    return 0 if getattr(result, "valid", True) else 1
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from foretell.surprise.score import SurpriseConfig
 from foretell.train.loop import TrainConfig
 from foretell.train.run import RunConfig, run_training
 from foretell.verbs import Fit, ingest, is_store
+from foretell.worlds.coverage import coverage_of
 
 Preset = Literal["dense", "colour", "pooled", "vit", "act"]
 SKIP = 5
@@ -71,6 +72,8 @@ def train(
     else:
         print(ingest(Path(source), Path(out) / "store", size=size, fps=fps, fit=fit))
         store = Store.open(Path(out) / "store")
+    if preset == "act" and store.log is not None:
+        print(f"what was recorded:\n{coverage_of(store.log)}")
     builds = {"dense": presets.dense, "colour": presets.colour, "pooled": presets.pooled, "vit": presets.vit}
     model = (builds | {"act": presets.act})[preset]()
     if skip is not None and preset != "act":

@@ -119,6 +119,7 @@ def alarms(values: dict[str, float], latent_width: int, best_rank: float) -> lis
     """
     longest = max(h for h in HORIZONS if f"error_over_copy_{h}" in values)
     copy, linear = values[f"error_over_copy_{min(4, longest)}"], values[f"error_over_linear_{min(4, longest)}"]
+    shuffled = values.get("action_shuffle_ratio", math.inf)
     checks: list[tuple[bool, str, str, str]] = [
         (
             not all(math.isfinite(v) for v in values.values()),
@@ -135,8 +136,7 @@ def alarms(values: dict[str, float], latent_width: int, best_rank: float) -> lis
         (
             longest > 1 and values["order"] > 0.8,
             "no order",
-            f"one step changes latents {values['order']:.2f} times as much as {longest} steps do: "
-            "the order of frames tells nothing",
+            f"one step changes latents {values['order']:.2f} times as much as {longest} do: order tells nothing",
             "check that frames are in order, or a higher --fps",
         ),
         (
@@ -146,11 +146,10 @@ def alarms(values: dict[str, float], latent_width: int, best_rank: float) -> lis
             "more training, a larger --within, or a smaller --peak",
         ),
         (
-            values.get("action_shuffle_ratio", 2.0) < 1.1,
+            shuffled < 1.1,
             "deaf to actions",
-            f"told other actions it errs {values.get('action_shuffle_ratio', 2.0):.2f} times as much: what is done tells "
-            "it nothing",
-            "check that actions belong to their frames, a larger --inverse, or a policy that tries more",
+            f"told other actions it errs {shuffled:.2f} times as much: what is done tells it nothing",
+            "check that actions belong to their frames, or a policy that tries more",
         ),
         (
             linear > 1.0,

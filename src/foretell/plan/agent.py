@@ -61,6 +61,8 @@ class Agent:
             raise ConfigError(f"agent: mode {config.mode} needs the model's inverse model, got no heads; use mode slow")
         self.model, self.config, self.generator, self.heads = model.eval(), config, generator, heads
         self.actions = model.config.actions
+        self.low, self.high = self.actions.low, self.actions.high
+        """Least and greatest values of a block (A',); a guard may narrow them."""
         self.begin(0)
 
     def begin(self, batch: int) -> None:
@@ -160,8 +162,8 @@ class Agent:
         return make_plan(
             self.config.planner,
             judge,
-            self.actions.low,
-            self.actions.high,
+            self.low,
+            self.high,
             batch=len(self.memory),
             horizon=self.config.horizon,
             generator=self.generator,
@@ -171,7 +173,7 @@ class Agent:
     def _possible(self, blocks: Tensor) -> Tensor:
         """Blocks (B, A') within the limits; of a discrete space, the choice that was meant most."""
         if not self.actions.space.discrete:
-            return blocks.clamp(self.actions.low, self.actions.high)
+            return blocks.clamp(self.low, self.high)
         choices = rearrange(blocks, "b (k a) -> b k a", k=self.actions.skip)
         chosen = torch.nn.functional.one_hot(choices.argmax(-1), choices.shape[-1])
         return rearrange(chosen.to(blocks.dtype), "b k a -> b (k a)")

@@ -104,6 +104,11 @@ def load_panel(folder: Path | str) -> Panel:
     """The panel of a model folder. Raises CheckpointError if a file is missing or altered; calibrations may be absent."""
     folder = Path(folder)
     model, seed = load_model(folder), int(read_config(folder).get("untrained_seed", 0))
+    if model.config.actions is not None:
+        raise CheckpointError(
+            f"{folder}: this model acts: its surprise needs what was done. Guardrails watch it (foretell plan); to watch "
+            "videos, train with a preset that only watches"
+        )
     networks = {MODEL: model, UNTRAINED: untrained_model(model.config, seed)}
     scorers: dict[str, Scorer] = {}
     for name, network in networks.items():

@@ -14,8 +14,14 @@ from foretell.model.world_model import WorldModel
 from foretell.train.optim import OptimConfig, build_optimizer, learning_rate
 
 OPTIM = OptimConfig(peak=3e-3, warmup=20)
+BACKDROP = 4
+"""Batches whose middle picture is the background."""
 SQUARES = 10.0
 """Weight of squared errors of brightness (0 to 1) beside absolute ones: at an error of 0.1 both count the same."""
+APART, SHARE, MOST = 0.15, 0.08, 20.0
+"""From so much brightness away from the background on, a pixel is of a thing. All such pixels weigh by at least this share
+more, but none by more than MOST: a small thing that moves about is few pixels of a frame, and a decoder of one pooled
+token would leave it out (seen in rooms)."""
 
 
 def fit_decoder(model: WorldModel, batches: Callable[[int], Tensor], *, steps: int, seed: int) -> Decoder:
@@ -29,7 +35,8 @@ def fit_decoder(model: WorldModel, batches: Callable[[int], Tensor], *, steps: i
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         decoder = Decoder(model.config).to(next(model.parameters()).device)
-    decoder.background.data.copy_(brightness(batches(0)).mean((0, 1)))
+    background = torch.cat([brightness(batches(step)) for step in range(BACKDROP)]).flatten(0, 1).median(0).values
+    decoder.background.data.copy_(background)
     optimizer = build_optimizer(OPTIM, decoder)
     with progress(steps, "fit decoder", "step") as bar:
         for step in range(steps):
@@ -40,8 +47,11 @@ def fit_decoder(model: WorldModel, batches: Callable[[int], Tensor], *, steps: i
                 with torch.no_grad():
                     latents = model.encode(frames)
                 painted = decoder(latents)
-            error = painted.float() - brightness(frames)
-            loss = error.abs().mean() + SQUARES * error.square().mean()
+            truth = brightness(frames)
+            error = painted.float() - truth
+            things = ((truth - background).abs() > APART).any(2, keepdim=True)
+            weight = 1 + (SHARE / things.float().mean().clamp_min(1e-6)).clamp(max=MOST) * things
+            loss = (weight * (error.abs() + SQUARES * error.square())).mean() / weight.mean()
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(decoder.parameters(), OPTIM.clip)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from foretell.data.actions import ActionSpace
+from foretell.data.actions import ActionLog, ActionSpace
 from foretell.errors import ConfigError, DataError
 from foretell.worlds.record import ACTIONS, SETTINGS, TABLE
 
@@ -145,6 +145,14 @@ def read_coverage(folder: Path | str) -> Coverage:
     if states is not None and len(states["frame"]) == len(episode):
         numbers = {name: values for name, values in states.items() if name not in ("episode", "file", "frame")}
     return measure_coverage(episode, np.stack(list(actions.values()), axis=1), space, numbers)
+
+
+def coverage_of(log: ActionLog) -> Coverage:
+    """The coverage of what a store holds of actions and states."""
+    episode = np.repeat(np.arange(len(log.actions)), [len(done) for done in log.actions.values()])
+    states = np.concatenate([log.states[name] for name in log.actions]) if log.states else np.zeros((len(episode), 0))
+    named = dict(zip(log.quantities, states.T, strict=True))
+    return measure_coverage(episode, np.concatenate(list(log.actions.values())), log.space, named)
 
 
 def measure_coverage(

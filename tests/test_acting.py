@@ -1,0 +1,115 @@
+"""The verbs of acting, run for real at tiny size: record rooms, train, evaluate, plan inside guardrails, audit, ask what if."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from foretell.cli import main
+from foretell.serve import fitted
+
+RAILS = """
+delta = 0.4
+[limits]
+low = [-1.0, -1.0]
+high = [1.0, 1.0]
+rate = [inf, inf]
+[[keep]]
+quantity = "x"
+min = -1000.0
+[surprise]
+alpha = 0.4
+[watchdog]
+plan_seconds = 1000.0
+frame_seconds = 1000.0
+frozen_frames = 3
+[fallback]
+kind = "hold"
+"""
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a recording of rooms and a model that acts."""
+    at = tmp_path_factory.mktemp("acting")
+    world = ["--policy", "mixed", "--frames", "60", "--size", "32", "--episodes", "16", "--seed", "3"]
+    assert main(["record", "rooms", *world, "--out", f"{at}/data"]) == 0
+    tiny = ["--steps", "4", "--batch", "4", "--window", "6", "--check-every", "2", "--hold-out", "0.4", "--size", "32"]
+    assert main(["train", f"{at}/data", "--out", f"{at}/model", "--preset", "act", *tiny]) == 0
+    (at / "guardrails.toml").write_text(RAILS)
+    return at
+
+
+def test_the_model_folder_has_heads_and_says_how_it_errs(road: Path) -> None:
+    assert (road / "model" / "heads.safetensors").exists()
+    assert json.loads((road / "model" / "config.json").read_text())["model"]["actions"]["skip"] == 5
+    assert "card" in (road / "model" / "card.html").read_text()
+
+
+def test_evaluate_planning_writes_floors_and_ceiling(road: Path, tmp_path: Path) -> None:
+    few = ["--episodes", "3", "--budget", "10", "--size", "32", "--goal-ahead", "20"]
+    assert main(["evaluate", "planning", f"{road}/model", "--out", f"{tmp_path}/r.json", *few]) == 0
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert {"success, random", "success, scripted", "success, oracle"} <= result["baselines"].keys()
+    assert result["metrics"]["success"]["n"] == 3
+    assert result["protocol"]["config"]["tasks"]["goal_ahead"] == 20
+
+
+def test_a_guarded_run_can_be_looked_at_and_audited(
+    road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitted, "STEPS", 2)
+    fast = ["--size", "32", "--mode", "fast", "--guardrails", f"{road}/guardrails.toml"]
+    few = ["--episodes", "2", "--budget", "10", "--rehearse", "12", *fast]
+    assert main(["plan", f"{road}/model", "--out", f"{tmp_path}/run", *few]) == 0
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {
+        "decisions.jsonl",
+        "run.mp4",
+        "report.html",
+        "margin.json",
+    }
+    assert "Seen, foreseen, goal" in (tmp_path / "run" / "report.html").read_text()
+    log = tmp_path / "run" / "decisions.jsonl"
+    assert main(["audit", f"{log}"]) == 0
+    assert ": whole" in capsys.readouterr().out
+    log.write_text(log.read_text().replace('"fallback"', '"plan"').replace('"step":1', '"step":0'))
+    assert main(["audit", f"{log}"]) == 1
+    assert main(["plan", f"{road}/model", "--out", f"{tmp_path}/run", *few]) == 2  # a log is never written over
+
+
+def test_without_guardrails_nothing_runs(road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", f"{road}/model", "--out", f"{tmp_path}/run", "--guardrails", f"{tmp_path}/none.toml"]) == 2
+    assert "none.toml" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_world_of_another_scale_is_refused(road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rails = ["--guardrails", f"{road}/guardrails.toml", "--size", "32"]
+    four = ["plan", f"{road}/model", "--out", f"{tmp_path}/run", "--layout", "four", *rails]
+    assert main(four) == 2  # there the agent goes half as fast
+    assert "another scale" in capsys.readouterr().err
+
+
+def test_options_that_a_world_does_not_read_are_refused(road: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "planning", f"{road}/model", "--world", "pusht", "--hazards", "2"]) == 2
+    assert "does not read" in capsys.readouterr().err
+
+
+def test_a_watcher_does_not_act(road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = ["--steps", "3", "--batch", "2", "--window", "12", "--check-every", "3", "--tokens", "64", "--size", "32"]
+    assert main(["train", f"{road}/data", "--out", f"{tmp_path}/watcher", *tiny]) == 0
+    assert main(["evaluate", "planning", f"{tmp_path}/watcher", "--size", "32"]) == 2
+    assert "only watches" in capsys.readouterr().err
+    assert main(["watch", f"{road}/model", f"{road}/data", "--out", f"{tmp_path}/watched"]) == 2
+    assert "acts" in capsys.readouterr().err
+
+
+def test_training_to_act_needs_actions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["record", "physics", "--out", f"{tmp_path}/v", "--episodes", "4", "--frames", "24", "--size", "32"]) == 0
+    )
+    assert (
+        main(["train", f"{tmp_path}/v", "--out", f"{tmp_path}/m", "--preset", "act", "--steps", "2", "--size", "32"])
+        == 2
+    )
+    assert "nothing says what was done" in capsys.readouterr().err
