@@ -7,7 +7,6 @@ import torch
 from foretell.data.clip import View
 from foretell.evals.intuitive_physics import Verdicts, examine, example
 from foretell.evals.judges import Foresight, LatentCopy, LatentLine, PixelCopy, compose, from_step, words_ahead
-from foretell.evals.oracle import numbers, train_oracle
 from foretell.model.encoders import DenseConfig
 from foretell.model.predictors import RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel
@@ -102,21 +101,3 @@ def test_words_ahead_are_the_rollouts_from_every_step(model):
 
 def test_from_step_leaves_the_first_unscored():
     assert torch.isnan(from_step(2, torch.zeros(3, 4))).sum() == 6
-
-
-def test_the_oracle_learns_permanence_from_states():
-    world = Physics(scenario="staged", frames=24, size=16)
-    oracle = train_oracle([world.episode(seed) for seed in range(250)], (1, 4), steps=250)
-    tests = Physics(scenario="staged", part="test", frames=24, size=16)
-    verdict = examine({"oracle": oracle}, tests, "permanence", 20, 3)["oracle"]
-    assert verdict.relative.mean() >= 0.9
-
-
-def test_numbers_are_zero_while_hidden():
-    ball, none = example(WORLD, "permanence", 7).possible
-    told, hidden = numbers(ball), ball.states["covered"][:, 0]
-    assert not told[hidden].any()
-    assert told[~hidden, 0].all()
-    assert not numbers(none).any()
-    shapes = {numbers(example(WORLD, "shape", seed).possible[0])[0].round(3).tobytes() for seed in range(4)}
-    assert len(shapes) == 4
