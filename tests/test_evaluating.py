@@ -45,16 +45,26 @@ def test_an_exam_gives_every_figure_and_a_page(folder, capsys):
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
-def test_controls_are_kept_and_an_exam_repeats_to_the_digit(folder):
-    results = []
-    for name in ("first", "second"):
-        out = folder / name / "result.json"
-        arguments = ["--out", str(out), "--controls", str(folder / "controls"), *TINY]
+def test_what_controls_said_is_kept_and_an_exam_repeats_to_the_digit(folder):
+    controls = folder / "controls"
+    results = [
+        json.loads((folder / "result.json").read_text())
+    ]  # of the test before, which trained and asked all of them
+    kept = {path: path.stat().st_mtime_ns for path in controls.glob("*.answers")}
+    assert len(kept) == len(CONTROLS) + 2
+    assert len(list(controls.glob("*/done"))) == len(CONTROLS)
+    for again in (False, True):
+        for path in kept if again else ():
+            path.unlink()
+        out = folder / f"again-{again}" / "result.json"
+        arguments = ["--out", str(out), "--controls", str(controls), *TINY]
         assert main(["evaluate", "physics", str(folder / "model"), *arguments]) == 0
         results.append(json.loads(out.read_text()))
-    assert results[0]["metrics"] == results[1]["metrics"]
-    assert results[0]["baselines"] == results[1]["baselines"]
-    assert len(list((folder / "controls").glob("*/done"))) == len(CONTROLS)
+        assert ({path: path.stat().st_mtime_ns for path in controls.glob("*.answers")} == kept) != again
+    for result in results[1:]:
+        assert result["metrics"] == results[0]["metrics"]
+        assert result["baselines"] == results[0]["baselines"]
+        assert [*result["baselines"]] == [*results[0]["baselines"]]
 
 
 def test_faults_of_the_user_are_named(folder, capsys):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,19 +14,22 @@ from tyro.conf import OmitArgPrefixes, Positional
 from foretell import log
 from foretell.controls import control_judges, control_tasks, train_controls
 from foretell.errors import ConfigError
-from foretell.evals.exam import HORIZONS, SEEDS, ExamConfig, Figures, possible_clips, sit, watchfulness
+from foretell.evals.answers import Answers
+from foretell.evals.exam import HORIZONS, SEEDS, ExamConfig, Figures, ask, possible_clips, watchfulness
 from foretell.evals.intphys import write_intphys_submission
 from foretell.evals.judges import Foresight, Judge, LatentCopy, LatentLine, PixelCopy
 from foretell.evals.layouts import incomplete_groups, read_layout
 from foretell.evals.oracle import StateOracle, train_oracle
 from foretell.evals.public_sets import figures_of, plausibilities, surprises_of
+from foretell.evals.workers import workers
 from foretell.model.folder import load_model, read_config
+from foretell.model.world_model import WorldModel
 from foretell.serve.exam_page import write_exam_page
 from foretell.surprise.panel import MODEL, load_panel
 from foretell.verbs import one_thread
 from foretell.worlds.stage import PROPERTIES
 
-ORACLE = "state oracle"
+PIXEL_COPY, LATENT_COPY, STRAIGHT_LINE, ORACLE = "pixel copy", "latent copy", "straight line", "state oracle"
 WORKERS = 2
 """Processes that take questions of the exam."""
 
@@ -76,7 +78,7 @@ def evaluate(
         out: The result file to write; a page of the same name, .html, lies beside it.
         data: Instead of simulated scenes, the folder of a public benchmark, on your disk.
         layout: Which benchmark it is; for IntPhys' test set its submission file is written beside `out`, too.
-        controls: Folder that keeps the trained controls between exams; beside `out` unless given.
+        controls: Folder that keeps the trained controls between exams, and what they said; beside `out` unless given.
         control_steps: Training steps of each control.
         exam: How much is asked.
     """
@@ -98,23 +100,10 @@ def evaluate_simulated(model: Path, out: Path, controls: Path, control_steps: in
     if view.width != size or view.fps != training.fps:
         got = f"a view of {view.height}x{view.width} at {view.fps:g} fps"
         raise ConfigError(f"{model}: {got}, expected a square one at {training.fps}: train on staged scenes")
-    normal = possible_clips(training, exam.normal, SEEDS["normal"])
-    tasks = control_tasks(world_model.config, training, control_steps)
-    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"), initializer=one_thread) as pool:
-        trained = train_controls(tasks, controls, pool)
-        oracle = pool.submit(_oracle, exam)
-        for future in trained:
-            future.result()
-        judges: dict[str, Judge] = {
-            MODEL: Foresight(world_model, normal, HORIZONS),
-            "pixel copy": PixelCopy(),
-            "latent copy": LatentCopy(world_model),
-            "straight line": LatentLine(world_model),
-            **control_judges(tasks, controls, normal, HORIZONS),
-            ORACLE: oracle.result(),
-        }
-        figures, verdicts = sit(judges, exam, size, pool)
+    with workers(WORKERS, one_thread) as pool:
+        answers = ask_everyone(world_model, exam, controls, control_steps, pool)
         alarms = watchfulness(panel, exam, size, pool)
+    figures = {name: of_judge.figures(exam.alpha) for name, of_judge in answers.items()}
     log.write_result(
         out,
         command=shlex.join(["foretell", *sys.argv[1:]]),
@@ -131,10 +120,53 @@ def evaluate_simulated(model: Path, out: Path, controls: Path, control_steps: in
         },
     )
     page = out.with_suffix(".html")
+    verdicts = {kind: {name: of_judge.verdicts[kind] for name, of_judge in answers.items()} for kind in PROPERTIES}
     write_exam_page(
         page, json.loads(out.read_text(encoding="utf-8")), verdicts, exam.world(exam.part, size), SEEDS["quadruplets"]
     )
     return ExamSummary(out, page, figures, alarms)
+
+
+def ask_everyone(
+    model: WorldModel, exam: ExamConfig, controls: Path, control_steps: int, pool: Executor
+) -> dict[str, Answers]:
+    """What all judges say, the model first.
+
+    Those that do not depend on the model's weights are kept in `controls`, and asked only what they were never asked before.
+    """
+    size = model.config.view.height
+    training = exam.world("train", size)
+    tasks = {task.name: task for task in control_tasks(model.config, training, control_steps)}
+    kept = {
+        name: controls / f"{name.replace(' ', '-')}-{exam.key(repr(tasks.get(name, name)), size)}.answers"
+        for name in (PIXEL_COPY, *tasks, ORACLE)
+    }
+    missing = [name for name, path in kept.items() if not path.exists()]
+    wanted = [task for name, task in tasks.items() if name in missing]
+    trained = train_controls(wanted, controls, pool)
+    oracle = pool.submit(_oracle, exam) if ORACLE in missing else None
+    normal = possible_clips(training, exam.normal, SEEDS["normal"])
+    own: dict[str, Judge] = {
+        MODEL: Foresight(model, normal, HORIZONS),
+        LATENT_COPY: LatentCopy(model),
+        STRAIGHT_LINE: LatentLine(model),
+    }
+    asked = [ask(own, exam, size, pool)]  # so that no process is idle while the last control is trained
+    for future in trained:
+        future.result()
+    others: dict[str, Judge] = {PIXEL_COPY: PixelCopy()} if PIXEL_COPY in missing else {}
+    others |= control_judges(wanted, controls, normal, HORIZONS)
+    if oracle is not None:
+        others[ORACLE] = oracle.result()
+    if others:
+        asked.append(ask(others, exam, size, pool))
+    answers = {name: of_judge for of_some in asked for name, of_judge in of_some.answers().items()}
+    for name, path in kept.items():
+        if name in missing:
+            answers[name].save(path)
+        else:
+            answers[name] = Answers.load(path)
+    return {name: answers[name] for name in (MODEL, PIXEL_COPY, LATENT_COPY, STRAIGHT_LINE, *tasks, ORACLE)}
 
 
 def _oracle(exam: ExamConfig) -> StateOracle:

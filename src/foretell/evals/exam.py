@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass
-from itertools import repeat
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from foretell.data.clip import Clip
 from foretell.errors import ConfigError
 from foretell.evals.alarms import false_alarms, together, visible_violations
+from foretell.evals.answers import Answers, code, joined
 from foretell.evals.intervals import Figure
 from foretell.evals.intuitive_physics import Verdicts, examine
 from foretell.evals.judges import Judge
@@ -28,8 +29,8 @@ HORIZONS = (1, 4)
 SEEDS = {"normal": 71_001, "calibration": 72_001, "quadruplets": 73_001, "possible": 74_001, "violations": 75_001}
 """Of all that the exam draws; recordings to train on have others, and another part of every range."""
 
-AT_ONCE = 200
-"""Possible clips that one process watches before it takes others."""
+AT_ONCE, PORTION = 200, 40
+"""Possible clips, and quadruplets of a property, that one process takes at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,32 +75,54 @@ class ExamConfig:
         """Every setting that could change a number."""
         return {**asdict(self), "horizons": HORIZONS, "seeds": SEEDS}
 
+    def key(self, judge: str, size: int) -> str:
+        """A name for all that the answers of a judge depend on, given all that it depends on itself."""
+        apart = ("possible", "violations", "alpha")  # of the model's own alarms, and of figures made from answers
+        asked = {name: value for name, value in self.protocol.items() if name not in apart}
+        return hashlib.sha256(repr((judge, size, sorted(asked.items()), code())).encode()).hexdigest()[:12]
+
 
 Figures = dict[str, dict[str, Figure]]
 """judge -> name of the figure -> figure."""
 
 
-def sit(
-    judges: Mapping[str, Judge], config: ExamConfig, size: int, pool: Executor
-) -> tuple[Figures, dict[str, dict[str, Verdicts]]]:
-    """All judges before all quadruplets: figures of each judge, and the verdicts, property by property.
+class Asked(NamedTuple):
+    """Questions that other processes are at."""
 
-    Every judge has its own alarm line, from the largest surprise of the same possible clips.
-    """
-    lines = pool.map(line, judges.values(), repeat(config), repeat(size))
-    calibrations = dict(zip(judges, lines, strict=True))
-    figures: Figures = {name: {} for name in judges}
-    verdicts: dict[str, dict[str, Verdicts]] = {}
-    questions = (repeat(config.world(config.part, size)), PROPERTIES, repeat(config.quadruplets))
-    answers = pool.map(examine, repeat(judges), *questions, repeat(SEEDS["quadruplets"]))
-    with progress(len(PROPERTIES) * config.quadruplets, "quadruplets", "quadruplet") as bar:
-        for kind, of_kind in zip(PROPERTIES, answers, strict=True):
-            verdicts[kind] = of_kind
-            for name, verdict in of_kind.items():
-                found = verdict.figures(calibrations[name], config.alpha)
-                figures[name] |= {f"{kind}/{figure}": value for figure, value in found.items()}
-            bar.update(config.quadruplets)
-    return figures, verdicts
+    lines: dict[str, Future[Calibration]]
+    """judge -> its alarm line, from the largest surprise of the same possible clips."""
+    verdicts: dict[str, list[Future[dict[str, Verdicts]]]]
+    """property -> portions of its quadruplets."""
+
+    def answers(self) -> dict[str, Answers]:
+        """Wait for all of them: judge -> answers."""
+        found: dict[str, dict[str, Verdicts]] = {name: {} for name in self.lines}
+        with progress(sum(map(len, self.verdicts.values())), ", ".join(found), "portion") as bar:
+            for kind, futures in self.verdicts.items():
+                portions = []
+                for future in futures:
+                    portions.append(future.result())
+                    bar.update()
+                for name, of_judge in found.items():
+                    of_judge[kind] = joined(portion[name] for portion in portions)
+        return {
+            name: Answers(calibration=self.lines[name].result(), verdicts=of_judge) for name, of_judge in found.items()
+        }
+
+
+def ask(judges: Mapping[str, Judge], config: ExamConfig, size: int, pool: Executor) -> Asked:
+    """Put all quadruplets before all judges, which are no slower for being together, and return at once."""
+    world, total = config.world(config.part, size), config.quadruplets
+    return Asked(
+        {name: pool.submit(line, judge, config, size) for name, judge in judges.items()},
+        {
+            kind: [
+                pool.submit(examine, judges, world, kind, min(total, at + PORTION), SEEDS["quadruplets"], at)
+                for at in range(0, total, PORTION)
+            ]
+            for kind in PROPERTIES
+        },
+    )
 
 
 def line(judge: Judge, config: ExamConfig, size: int) -> Calibration:
@@ -122,10 +145,10 @@ def watchfulness(panel: Panel, config: ExamConfig, size: int, pool: Executor) ->
     calibration = panel.calibrations.get(MODEL)
     if calibration is None:
         return {}
-    ask = (panel.scorers[MODEL], calibration.threshold(config.alpha), config.world(config.part, size))
+    question = (panel.scorers[MODEL], calibration.threshold(config.alpha), config.world(config.part, size))
     portions = [range(at, min(config.possible, at + AT_ONCE)) for at in range(0, config.possible, AT_ONCE)]
-    asked = [pool.submit(false_alarms, *ask, portion, SEEDS["possible"]) for portion in portions]
-    wrong = pool.submit(visible_violations, *ask, config.violations, SEEDS["violations"])
+    wrong = pool.submit(visible_violations, *question, config.violations, SEEDS["violations"])
+    asked = [pool.submit(false_alarms, *question, portion, SEEDS["possible"]) for portion in portions]
     possible = together(future.result() for future in asked)
     slices = possible.by_kind()
     found = {"false_alarms": possible.all(), "false_alarms/worst_slice": max(slices.values(), key=_value)}

@@ -70,11 +70,16 @@ class Verdicts:
         return found
 
 
-def examine(judges: Mapping[str, Judge], world: Physics, kind: str, count: int, seed: int) -> dict[str, Verdicts]:
-    """What each judge says of `count` quadruplets of one property. All see the same ones; each frame is looked at once."""
+def examine(
+    judges: Mapping[str, Judge], world: Physics, kind: str, count: int, seed: int, first: int = 0
+) -> dict[str, Verdicts]:
+    """What each judge says of the quadruplets `first` to `count` (not included) of one property.
+
+    All see the same ones; each frame is looked at once.
+    """
     parts: dict[str, list[np.ndarray]] = {name: [] for name in judges}
     shows: list[int] = []
-    for at in range(0, count, AT_ONCE):
+    for at in range(first, count, AT_ONCE):
         fours = [quadruplet(world, kind, episode_seed(seed, i)) for i in range(at, min(count, at + AT_ONCE))]
         shows += [four.shows for four in fours]
         order = np.stack([four.order for four in fours])

@@ -1,11 +1,12 @@
 """Judges: whoever says how surprising each step of a clip is. The world model, and the baselines that must stand beside it.
 
 A judge looks at each frame once, and alone; clips that are made of the same frames are then put together from what it saw.
+An impossible clip begins as a possible one does: as far as they are alike, what was foretold in the one holds in the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 from foretell.data.clip import Clip
 from foretell.evals.forecast import as_frames
 from foretell.model.precision import mixed_precision
-from foretell.model.world_model import WorldModel
+from foretell.model.world_model import Foretold, WorldModel
 from foretell.surprise.score import shrunk_covariance
 
 BATCH = 8
@@ -44,7 +45,7 @@ class PixelCopy:
 
     def surprise(self, seen: Tensor) -> Tensor:
         """Sum of the changes of all pixels."""
-        change = (seen[:, 1:].int() - seen[:, :-1].int()).abs().flatten(2).sum(2)
+        change = (seen[:, 1:].short() - seen[:, :-1].short()).abs_().flatten(2).sum(2)
         return from_step(1, change.double())
 
 
@@ -91,46 +92,88 @@ class Foresight(Latents):
         super().__init__(model)
         self.horizons = tuple(horizons)
         seen = self.look(normal)
-        parts = [[shrunk_covariance(r.flatten(0, 2)) for r in self._residuals(batch)] for batch in seen.split(BATCH)]
+        with torch.inference_mode():
+            parts = [
+                [shrunk_covariance(r.flatten(0, 2)) for _, r in residuals(batch, self._words(batch))]
+                for batch in seen.split(BATCH)
+            ]
         covariances = [torch.stack(of_horizon).mean(0) for of_horizon in zip(*parts, strict=True)]
         self.precisions = [(torch.linalg.inv(c) / len(c)).float() for c in covariances]
 
     @torch.inference_mode()
     def surprise(self, seen: Tensor) -> Tensor:
         """Whitened error, mean over tokens and horizons; scored from the first step that all horizons speak of."""
-        found = []
-        for batch in seen.split(BATCH):
-            first = max(self.horizons)
-            errors = [
-                ((r @ precision) * r).sum(-1).double().mean(2)[:, first - h :]
-                for h, r, precision in zip(self.horizons, self._residuals(batch), self.precisions, strict=True)
-            ]
-            found.append(from_step(first, torch.stack(errors).mean(0)))
-        return torch.cat(found)
+        return torch.cat([self._scored(batch, self._words(batch)) for batch in seen.split(BATCH)])
 
     @torch.inference_mode()
-    def _residuals(self, latents: Tensor) -> list[Tensor]:
-        """latents (B, T, P, D) -> for each horizon h what was not foreseen, (B, T - h, P, D) for the steps from h on."""
-        return [latents[:, h:] - said for h, said in words_ahead(self.model, latents, self.horizons)]
+    def surprise_of_fours(self, first: Tensor, second: Tensor, order: np.ndarray) -> Tensor:
+        """The same of n quadruplets, (4, n, T), from what is seen of their possible clips, (n, T, P, D); see `compose`."""
+        words = words_of_fours(self.model, self.horizons, first, second, order)
+        return scored_fours(self._scored, words, first, second, order)
+
+    def _scored(self, latents: Tensor, words: Words) -> Tensor:
+        """(B, T, P, D) and what was foretold of them -> (B, T)."""
+        first = max(self.horizons)
+        errors = [
+            ((r @ precision) * r).sum(-1).double().mean(2)[:, first - h :]
+            for (h, r), precision in zip(residuals(latents, words), self.precisions, strict=True)
+        ]
+        return from_step(first, torch.stack(errors).mean(0))
+
+    def _words(self, latents: Tensor) -> Words:
+        with mixed_precision("auto", latents.device):
+            foretold = self.model.predict(latents)
+        return words_ahead(self.model, foretold, self.horizons)
+
+
+Words = Iterable[tuple[int, Tensor]]
+"""Of each horizon h, in rising order, what is said of the steps from h on, h steps before: (B, T - h, P, D)."""
+
+
+def residuals(latents: Tensor, words: Words) -> Iterator[tuple[int, Tensor]]:
+    """latents (B, T, P, D) -> for each horizon h what was not foreseen, (B, T - h, P, D) for the steps from h on."""
+    for h, said in words:
+        yield h, latents[:, h:] - said
 
 
 @torch.inference_mode()
-def words_ahead(model: WorldModel, latents: Tensor, horizons: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-    """latents (B, T, P, D) -> of each horizon h what is said of the steps from h on, h steps before, (B, T - h, P, D).
-
-    Rollouts from all steps go on together, and each ends with the clip. Horizons in rising order.
-    """
-    with mixed_precision("auto", latents.device):
-        foretold = model.predict(latents)
-        said, steps = foretold.next, latents.shape[1]
-        memory = model.predictor.memory_after(foretold.memories, range(steps))
+def words_ahead(model: WorldModel, foretold: Foretold, horizons: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+    """What `foretold` of T steps leads to. Rollouts from all steps go on together, and each ends with the clip."""
+    steps = foretold.next.shape[1]
+    with mixed_precision("auto", foretold.next.device):
+        said, memory = foretold.next, model.predictor.memory_after(foretold.memories, range(steps))
         for h in range(1, max(horizons) + 1):
-            said, memory = said[:, : steps - h], memory[:, : steps - h]
-            if h > 1:
+            said, memory = said[:, : max(0, steps - h)], memory[:, : max(0, steps - h)]
+            if h > 1 and said.shape[1]:
                 now, kept = model.predictor.step(said.flatten(0, 1), memory.flatten(0, 1))
                 said, memory = now.view(said.shape), kept.view(memory.shape)
             if h in horizons:
                 yield h, said.float()
+
+
+def words_of_fours(
+    model: WorldModel, horizons: Sequence[int], first: Tensor, second: Tensor, order: np.ndarray
+) -> Iterator[tuple[np.ndarray, Words]]:
+    """What is foretold of n quadruplets: their possible clips whole, their impossible ones from the swap on.
+
+    first, second: latents (n, T, P, D) of the possible clips. Pairs that part at one step go through the network together:
+    their numbers, int (m,), and words about (4 m, T, P, D), in the order of `compose`.
+    """
+    swaps = order.argmax(1)
+    for swap in np.unique(swaps).tolist():
+        numbers = np.flatnonzero(swaps == swap)
+        for alike in np.array_split(numbers, -(-2 * len(numbers) // BATCH)):
+            four = compose(first[alike], second[alike], order[alike])
+            possible, impossible = (rearrange(pair, "two n ... -> (two n) ...") for pair in (four[:2], four[2:]))
+            with torch.inference_mode(), mixed_precision("auto", possible.device):
+                foretold = model.predict(possible)
+                memory = model.predictor.memory_after(foretold.memories, [swap - 1])[:, 0]
+                tail, _ = model.go_on(impossible[:, swap:], memory)
+            both = zip(words_ahead(model, foretold, horizons), words_ahead(model, tail, horizons), strict=True)
+            yield (
+                alike,
+                [(h, torch.cat([whole, torch.cat([whole[:, :swap], end], 1)])) for (h, whole), (_, end) in both],
+            )
 
 
 def from_step(first: int, scores: Tensor) -> Tensor:
@@ -147,9 +190,26 @@ def compose(first: Tensor, second: Tensor, order: np.ndarray) -> Tensor:
     return torch.stack([first, second, torch.where(taken, second, first), torch.where(taken, first, second)])
 
 
+def scored_fours(
+    scored: Callable[[Tensor, Words], Tensor],
+    words: Iterable[tuple[np.ndarray, Words]],
+    first: Tensor,
+    second: Tensor,
+    order: np.ndarray,
+) -> Tensor:
+    """Surprise (4, n, T) of n quadruplets from `words_of_fours`, by a judge that holds words against what it saw."""
+    found = torch.empty(4, *first.shape[:2], dtype=torch.float64)
+    for alike, of_alike in words:
+        four = compose(first[alike], second[alike], order[alike])
+        found[:, alike] = scored(four.flatten(0, 1), of_alike).unflatten(0, (4, len(alike)))
+    return found
+
+
 def surprise_of_quadruplets(judge: Judge, pairs: Sequence[tuple[Clip, Clip]], order: np.ndarray) -> np.ndarray:
     """Surprise float64 (4, n, T) of n quadruplets: two possible clips, two impossible ones."""
     first, second = (judge.look([pair[which] for pair in pairs]) for which in (0, 1))
+    if isinstance(judge, Foresight | PixelForesight):
+        return judge.surprise_of_fours(first, second, order).numpy()
     together = rearrange(compose(first, second, order), "four n ... -> (four n) ...")
     return judge.surprise(together).reshape(4, len(pairs), -1).numpy()
 
@@ -161,30 +221,42 @@ class PixelForesight:
         self, model: WorldModel, decode: Callable[[Tensor], Tensor], normal: Sequence[Clip], horizons: Sequence[int]
     ) -> None:
         self.model, self.decode, self.horizons = model.eval(), decode, tuple(horizons)
-        self.usual = [1.0] * len(self.horizons)
-        errors = self._errors(self.look(normal))
-        self.usual = [float(e.mean()) for e in errors]
+        with torch.inference_mode():
+            seen = self.look(normal).split(BATCH)
+            errors = [self._errors(batch, self._words(self._latents(batch))) for batch in seen]
+        self.usual = [float(torch.cat(of_horizon).mean()) for of_horizon in zip(*errors, strict=True)]
 
     def look(self, clips: Sequence[Clip]) -> Tensor:
         """Frames uint8 (B, T, 3, H, W)."""
         return as_frames(clips)
 
+    @torch.inference_mode()
     def surprise(self, seen: Tensor) -> Tensor:
         """Squared error of brightness, mean over pixels, over its usual value; mean over horizons."""
-        first = max(self.horizons)
-        errors = self._errors(seen)
-        scaled = [e[:, first - h :] / usual for h, e, usual in zip(self.horizons, errors, self.usual, strict=True)]
-        return from_step(first, torch.stack(scaled).mean(0))
+        return torch.cat([self._scored(batch, self._words(self._latents(batch))) for batch in seen.split(BATCH)])
 
     @torch.inference_mode()
-    def _errors(self, frames: Tensor) -> list[Tensor]:
+    def surprise_of_fours(self, first: Tensor, second: Tensor, order: np.ndarray) -> Tensor:
+        """The same of n quadruplets, (4, n, T), from frames (n, T, 3, H, W) of their possible clips; see `compose`."""
+        one, other = (torch.cat([self._latents(batch) for batch in frames.split(BATCH)]) for frames in (first, second))
+        words = words_of_fours(self.model, self.horizons, one, other, order)
+        return scored_fours(self._scored, words, first, second, order)
+
+    def _scored(self, frames: Tensor, words: Words) -> Tensor:
+        """Frames (B, T, 3, H, W) and what was foretold of their latents -> (B, T)."""
+        first = max(self.horizons)
+        errors = zip(self.horizons, self._errors(frames, words), self.usual, strict=True)
+        return from_step(first, torch.stack([e[:, first - h :] / usual for h, e, usual in errors]).mean(0))
+
+    def _errors(self, frames: Tensor, words: Words) -> list[Tensor]:
         """For each horizon h the error (B, T - h) of the steps from h on."""
-        found: list[list[Tensor]] = []
-        for batch in frames.split(BATCH):
-            with mixed_precision("auto", batch.device):
-                latents = self.model.encode(batch)
-            of_batch = []
-            for h, said in words_ahead(self.model, latents, self.horizons):
-                of_batch.append((self.decode(said) - batch[:, h:] / 255).pow(2).double().mean((2, 3, 4)))
-            found.append(of_batch)
-        return [torch.cat(of_horizon) for of_horizon in zip(*found, strict=True)]
+        return [(self.decode(said) - frames[:, h:] / 255).pow(2).double().mean((2, 3, 4)) for h, said in words]
+
+    def _latents(self, frames: Tensor) -> Tensor:
+        with mixed_precision("auto", frames.device):
+            return self.model.encode(frames)
+
+    def _words(self, latents: Tensor) -> Words:
+        with mixed_precision("auto", latents.device):
+            foretold = self.model.predict(latents)
+        return words_ahead(self.model, foretold, self.horizons)

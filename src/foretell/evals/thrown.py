@@ -1,15 +1,16 @@
 """A thrown ball, foreseen: where it will be after a few seen frames, beside what a line, a parabola and a copy would say.
 
-The model never hears of places. A ridge probe reads them from its latents, fitted on episodes that nothing is judged on.
+The model never hears of places. A ridge probe reads them from its latents, fitted on episodes that nothing is judged on:
+of all tokens at once, or of each token's neighbourhood (evals/place.py), which reads them four times as sharply.
 What a rollout says is a little off all latents of real frames, in directions that a probe fitted on real ones alone has
-never met and misreads; so it is fitted on rollouts of its own episodes, too. It stays one linear map of one frame's
-latents, the same for frames and for every step ahead.
+never met and misreads; so it is fitted on rollouts of its own episodes, too. It is one map of one frame's latents, the
+same for frames and for every step ahead.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,8 @@ from foretell.data.clip import Clip
 from foretell.errors import ConfigError, DataError, ShapeError
 from foretell.evals.forecast import as_frames
 from foretell.evals.intervals import Figure, bootstrap
-from foretell.evals.probe import Ridge, ridge_fit
+from foretell.evals.place import LocalFit
+from foretell.evals.probe import ridge_fit
 from foretell.model.world_model import WorldModel
 
 SEEN = 8
@@ -52,31 +54,53 @@ class Forecast:
         return {name: np.linalg.norm(places - self.truth, axis=-1) for name, places in self.said.items()}
 
 
-@torch.no_grad()
+Reader = Callable[[Tensor], Tensor]
+"""Latents of frames (..., P, D) -> places (..., 2)."""
+
+
 def fit_place_probe(
     model: WorldModel, clips: Sequence[Clip], *, horizon: int, seen: int = SEEN, penalty: float = 1e-2
-) -> Ridge:
+) -> Reader:
     """The probe of the place of a clip's first object from the latents of one frame, P and D flattened.
 
     Fitted on all frames of `clips` and on the rollout of `horizon` steps after the first `seen`; with horizon 0 on frames
     alone. `penalty` is that of ridge_fit; of 0.1, 0.01 and 0.001 the middle one read other models in another world best.
     Raises ShapeError for clips too short or no frames for the model, DataError if the object is not to be seen in all.
     """
-    model.eval()
-    latents, places = [], []
-    for clip in clips:
-        truth = places_of(clip, max(len(clip.frames), seen + horizon))
-        real = model.encode(as_frames([clip]))
-        latents.append(real[0].flatten(1))
-        places.append(truth)
-        if horizon:
-            latents.append(model.rollout(real[:, :seen], horizon)[0].flatten(1))
-            places.append(truth[seen : seen + horizon])
-    return ridge_fit(torch.cat(latents), torch.from_numpy(np.concatenate(places)), penalty=penalty)
+    parts = [(latents.flatten(1), places) for latents, places in _latents_and_places(model, clips, horizon, seen)]
+    latents, places = (torch.cat(one) for one in zip(*parts, strict=True))
+    probe = ridge_fit(latents, places, penalty=penalty)
+    return lambda latents: probe.read(latents.flatten(-2))
+
+
+def fit_local_probe(
+    model: WorldModel, clips: Sequence[Clip], *, horizon: int, seen: int = SEEN, every: int = 1, penalty: float = 1e-4
+) -> Reader:
+    """The same from each token's neighbourhood; of the frames and steps of each clip, one in `every` is taken in."""
+    fit = LocalFit(model.grid, FRAME / model.grid[1])
+    for number, (latents, places) in enumerate(_latents_and_places(model, clips, horizon, seen)):
+        fit.add(latents[number % every :: every], places[number % every :: every])
+    return fit.solve(penalty).read
 
 
 @torch.no_grad()
-def foresee(model: WorldModel, probe: Ridge, clips: Sequence[Clip], *, horizon: int, seen: int = SEEN) -> Forecast:
+def _latents_and_places(
+    model: WorldModel, clips: Sequence[Clip], horizon: int, seen: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of each clip latents (N, P, D) of its frames and then of its rollout, and places (N, 2)."""
+    model.eval()
+    for clip in clips:
+        truth = torch.from_numpy(places_of(clip, max(len(clip.frames), seen + horizon)))
+        real = model.encode(as_frames([clip]))
+        latents, places = [real[0]], [truth]
+        if horizon:
+            latents.append(model.rollout(real[:, :seen], horizon)[0])
+            places.append(truth[seen : seen + horizon])
+        yield torch.cat(latents), torch.cat(places)
+
+
+@torch.no_grad()
+def foresee(model: WorldModel, probe: Reader, clips: Sequence[Clip], *, horizon: int, seen: int = SEEN) -> Forecast:
     """What is said of the `horizon` steps after the first `seen` ones of each clip, of its first object.
 
     Raises ConfigError for fewer than 3 seen steps (a parabola has three unknowns) or no step ahead, ShapeError if a clip
@@ -143,10 +167,10 @@ def places_of(clip: Clip, steps: int) -> np.ndarray:
     return places
 
 
-def _read(model: WorldModel, probe: Ridge, frames: Tensor, seen: int) -> tuple[np.ndarray, np.ndarray]:
+def _read(model: WorldModel, probe: Reader, frames: Tensor, seen: int) -> tuple[np.ndarray, np.ndarray]:
     """Places (B, H, 2) read from the rollout after `seen` frames, and (B, T, 2) from the latents of all frames."""
     past = model.encode(frames[:, :seen])  # alone, so that nothing of what follows can be in it
     came = model.encode(frames[:, seen:])
     foretold = model.rollout(past, came.shape[1])
-    places = [probe.read(latents.flatten(2)).numpy() for latents in (foretold, torch.cat([past, came], 1))]
+    places = [probe(latents).numpy() for latents in (foretold, torch.cat([past, came], 1))]
     return places[0], places[1]
