@@ -32,11 +32,16 @@ def look_errors(happened: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
     its gradient (Lucas and Kanade, IJCAI 1981), all colours together. Contrast is the variance of what was foretold there.
     """
     wrong, (right, down) = happened - said, _gradient(said)
-    a, b, c = _window(right * right) + SLIGHT, _window(right * down), _window(down * down) + SLIGHT
-    p, q = _window(right * wrong), _window(down * wrong)
+    products = (right * right, right * down, down * down, right * wrong, down * wrong, wrong * wrong, said * said)
+    colours = said.shape[1]
+    seen = _windows(
+        torch.cat([torch.stack(products, 1).mean(2), said], 1)
+    )  # all at once: many small sums cost their calls
+    a, b, c, p, q, whole, bright = seen[:, :-colours].unbind(1)
+    a, c = a + SLIGHT, c + SLIGHT
     explained = (c * p * p - 2 * b * p * q + a * q * q) / (a * c - b * b)
-    contrast = _window(said * said) - torch.stack([_window(said[:, [k]]).pow(2) for k in range(said.shape[1])]).mean(0)
-    return (_window(wrong * wrong) - explained).clamp_min(0), contrast.clamp_min(0)
+    contrast = bright - seen[:, -colours:].pow(2).mean(1)
+    return (whole - explained).clamp_min(0), contrast.clamp_min(0)
 
 
 def look_heat(error: Tensor, contrast: Tensor, floor: Tensor) -> Tensor:
@@ -58,14 +63,14 @@ def _gradient(pictures: Tensor) -> tuple[Tensor, Tensor]:
     return (edged[..., 1:-1, 2:] - edged[..., 1:-1, :-2]) / 2, (edged[..., 2:, 1:-1] - edged[..., :-2, 1:-1]) / 2
 
 
-def _window(pictures: Tensor) -> Tensor:
-    """Mean over colours and over every window, the nearer its middle the more: (N, C, H, W) -> (N, 2 rows, 2 columns).
+def _windows(maps: Tensor) -> Tensor:
+    """Mean over every window, the nearer its middle the more: (N, K, H, W) -> (N, K, 2 rows, 2 columns).
 
     Beyond the frame's edge there is nothing.
     """
-    bell = torch.exp(-0.5 * ((torch.arange(WINDOW, device=pictures.device) - WINDOW // 2) / (WINDOW / 4)) ** 2)
+    bell = torch.exp(-0.5 * ((torch.arange(WINDOW, device=maps.device) - WINDOW // 2) / (WINDOW / 4)) ** 2)
     bell = bell / bell.sum()
     first, after = WINDOW // 2 - (GAP - 1) // 2, WINDOW // 2
-    grey = pad(pictures.mean(1, keepdim=True), (first, after, first, after))
-    rows = conv2d(grey, bell.view(1, 1, -1, 1), stride=(GAP, 1))
-    return conv2d(rows, bell.view(1, 1, 1, -1), stride=(1, GAP))[:, 0]
+    each = pad(maps, (first, after, first, after)).flatten(0, 1)[:, None]
+    rows = conv2d(each, bell.view(1, 1, -1, 1), stride=(GAP, 1))
+    return conv2d(rows, bell.view(1, 1, 1, -1), stride=(1, GAP)).unflatten(0, maps.shape[:2])[:, :, 0]
