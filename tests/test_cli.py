@@ -125,6 +125,7 @@ def test_other_objectives_train_to_a_whole_folder(road: Path, objective: str) ->
         objective, "MaskedConfig"
     )
     assert facts["run"]["train"]["objective"]["horizon"] == 3
+    assert not facts["model"]["predictor"]["carry"]  # only next_latent teaches it
     assert {"objective.safetensors", "model.safetensors", "card.html"} <= facts["sha256"].keys() | {"card.html"}
     assert "alarms" in json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     assert main(["watch", str(out), f"{road}/videos", "--out", f"{road}/w_{objective}", "--alpha", "0.2"]) == 0

@@ -20,14 +20,14 @@ from foretell.train.optim import OptimConfig
 # The default. Remembers what is hidden; any size that is a multiple of 8.
 def dense() -> ModelConfig:
     """A grid of tokens and a recurrent convolutional memory."""
-    return ModelConfig(encoder=DenseConfig(), predictor=RecurrentConfig())
+    return ModelConfig(encoder=DenseConfig(), predictor=RecurrentConfig(carry=True))
 
 
 # foretell train store/ --out model/ --steps 4000 --horizon 8 --settle 0.33 --preset colour
 # For footage in which colour matters; not for grey footage. Intuitive physics, one seed: bench/results/intuition_seed0.json.
 def colour() -> ModelConfig:
     """The dense one with half as many channels more, three of which are the mean colour of a token."""
-    return ModelConfig(encoder=DenseConfig(latent_width=48, keep_colour=True), predictor=RecurrentConfig())
+    return ModelConfig(encoder=DenseConfig(latent_width=48, keep_colour=True), predictor=RecurrentConfig(carry=True))
 
 
 # foretell train store/ --out model/ --minutes 8 --preset pooled

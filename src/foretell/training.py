@@ -11,6 +11,8 @@ from tyro.conf import AvoidSubcommands, OmitArgPrefixes, Positional
 from foretell import presets
 from foretell.data.store import Store
 from foretell.errors import ConfigError
+from foretell.model.predictors import RecurrentConfig
+from foretell.model.world_model import ModelConfig
 from foretell.objectives.masked import MaskedConfig
 from foretell.objectives.next_latent import NextLatentConfig
 from foretell.objectives.next_pixels import NextPixelsConfig
@@ -82,6 +84,7 @@ def train(
         config = presets.act_training(config)
     if objective != "next_latent":
         config = dataclasses.replace(config, objective=of_kind(objective, config.objective))
+        model = without_carry(model)
     every = max(1, min(SurpriseConfig.every, farthest - nearest + 1))
     run = RunConfig(
         model=model,
@@ -92,6 +95,14 @@ def train(
         start_from=None if start_from is None else str(start_from),
     )
     return run_training(store, Path(out), run)
+
+
+def without_carry(model: ModelConfig) -> ModelConfig:
+    """The same build without what only next_latent teaches: how the picture moves."""
+    predictor = model.predictor
+    if isinstance(predictor, RecurrentConfig):
+        predictor = dataclasses.replace(predictor, carry=False)
+    return dataclasses.replace(model, predictor=predictor)
 
 
 def of_kind(kind: Kind, given: ObjectiveConfig) -> ObjectiveConfig:

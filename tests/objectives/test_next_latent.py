@@ -20,10 +20,10 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def model_of(pooled: bool = False) -> WorldModel:
+def model_of(pooled: bool = False, carry: bool = False) -> WorldModel:
     torch.manual_seed(0)
     encoder = PooledConfig(latent_width=5, channels=4) if pooled else DenseConfig(latent_width=5, stem_channels=6)
-    predictor = CausalConfig(width=8, depth=1, heads=2) if pooled else RecurrentConfig(hidden=7)
+    predictor = CausalConfig(width=8, depth=1, heads=2) if pooled else RecurrentConfig(hidden=7, carry=carry)
     return WorldModel(ModelConfig(view=View(height=HEIGHT, width=WIDTH), encoder=encoder, predictor=predictor)).train()
 
 
@@ -103,6 +103,24 @@ def test_while_the_encoder_rests_an_error_weighs_by_the_change():
     change = (latents[:, 1:] - latents[:, :-1]).pow(2).mean(-1)
     weight = 0.1 + change / change.mean()  # random pictures: none changes 30 times the mean
     torch.testing.assert_close(error, (weight * change).mean() / weight.mean())
+
+
+def test_who_carries_nothing_on_errs_as_a_copy_does_and_learns_the_drift_alone():
+    """A new model says that nothing moves. Memories are taken as they are: no other weight is taught by the term."""
+    model = model_of(carry=True)
+    objective = NextLatent(NextLatentConfig(), model)
+    terms = objective.terms(model, video(), generator())
+    assert terms.keys() == objective.weights.keys() == {"next", "rollout", "within", "sigreg", "carry"}
+    assert terms["carry"].item() == pytest.approx(1, abs=1e-3)
+    terms["carry"].backward()
+    taught = {name for name, weight in model.named_parameters() if weight.grad is not None}
+    assert taught == {name for name, _ in model.named_parameters() if name.startswith("predictor.carry.")}
+
+
+def test_a_picture_that_stands_still_is_carried_on_without_error():
+    model = model_of(carry=True)
+    still = video()[:, :1].expand(-1, STEPS, -1, -1, -1)
+    assert NextLatent(NextLatentConfig(), model).terms(model, still, generator())["carry"] < 1e-6
 
 
 def test_weights_of_change_are_one_on_average_and_bounded():

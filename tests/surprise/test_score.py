@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,13 @@ import torch
 
 from foretell.data.clip import View
 from foretell.errors import CheckpointError, ConfigError, DataError, ShapeError
+from foretell.model.carry import carried
 from foretell.model.encoders import DenseConfig, PooledConfig
 from foretell.model.predictors import CausalConfig, RecurrentConfig
 from foretell.model.tensors import save_tensors
-from foretell.model.world_model import ModelConfig, WorldModel
+from foretell.model.world_model import ModelConfig, WorldModel, scaled
 from foretell.surprise import score as module
+from foretell.surprise.looks import look_errors, look_heat
 from foretell.surprise.score import (
     PIECE,
     LatentScorer,
@@ -37,6 +39,7 @@ SETTINGS = SurpriseConfig(nearest=2, farthest=5, every=2, context=2)
 BUILDS = {
     "dense": (DenseConfig(latent_width=5, stem_channels=6, channels=7), RecurrentConfig(hidden=4)),
     "colour": (DenseConfig(latent_width=5, stem_channels=6, channels=7, keep_colour=True), RecurrentConfig(hidden=4)),
+    "carries": (DenseConfig(latent_width=5, stem_channels=6, channels=7), RecurrentConfig(hidden=4, carry=True)),
     "pooled": (PooledConfig(latent_width=5, channels=3, hidden=7), CausalConfig(width=8, depth=2, heads=2, history=3)),
 }
 
@@ -68,7 +71,8 @@ def model(request: pytest.FixtureRequest) -> WorldModel:
 def scorer(model: WorldModel) -> LatentScorer:
     root = torch.randn(4, 5, 5, generator=torch.Generator().manual_seed(1))
     scale = torch.tensor([0.5, 2.0, 3.0, 4.0])[:, None] * torch.arange(1, 2 + model.kept_channels)
-    return LatentScorer(model, Whitening(root @ root.mT + torch.eye(5), scale), SETTINGS)
+    looks = torch.tensor([0.1, 1e-3 if model.carries else 1.0])  # so that looks count here and there
+    return LatentScorer(model, Whitening(root @ root.mT + torch.eye(5), scale, looks), SETTINGS)
 
 
 def video(steps: int, seed: int = 0) -> np.ndarray:
@@ -153,8 +157,8 @@ def test_errors_are_those_of_the_rollouts(model: WorldModel, scorer: LatentScore
         torch.testing.assert_close(found.whitened[step, word], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_surprise_is_the_mean_of_the_words(scorer: LatentScorer) -> None:
-    """Each at its worst token; heat is the same, token by token."""
+def test_surprise_is_the_mean_of_the_words_or_how_wrong_it_looks(scorer: LatentScorer) -> None:
+    """The larger counts. Each word at its worst token; heat is the same, token by token."""
     frames = video(15)
     surprise, _, heat = in_chunks(scorer, frames, 15)
     assert heat.shape == (15, *scorer.model.grid)
@@ -162,8 +166,27 @@ def test_surprise_is_the_mean_of_the_words(scorer: LatentScorer) -> None:
     errors = scorer.errors(frames)
     for step in range(scorer.context, 15):
         words = errors.whitened[step, errors.ahead[step] > 0].numpy()
-        np.testing.assert_allclose(heat[step], words.mean(0), rtol=1e-5)
-        np.testing.assert_allclose(surprise[step], words.max((1, 2)).mean(), rtol=1e-5)
+        looks = errors.looks[step].numpy()
+        assert (looks > 0).all() == scorer.model.carries
+        np.testing.assert_allclose(heat[step], np.maximum(words.mean(0), looks), rtol=1e-5)
+        np.testing.assert_allclose(surprise[step], max(words.max((1, 2)).mean(), looks.max()), rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_looks_are_judged_by_the_last_frame_carried_on(scorer: LatentScorer) -> None:
+    """By hand and without a stream, one frame after another."""
+    model = scorer.model
+    if not model.carries:
+        return
+    frames = torch.from_numpy(video(9)).permute(0, 3, 1, 2)
+    memories = model.predict(model.encode(frames[None])).memories[0]
+    floor, normal = scorer.whitening.looks
+    found = scorer.errors(video(9)).looks
+    assert not found[0].any()
+    for step in range(1, 9):
+        said = carried(scaled(frames[step - 1 : step]), model.drift(memories[step - 1 : step]), mode="bicubic")
+        expected = look_heat(*look_errors(scaled(frames[step : step + 1]), said), floor) / normal
+        torch.testing.assert_close(found[step], expected[0], rtol=1e-3, atol=1e-3)
 
 
 def test_a_change_of_what_is_kept_alone_is_the_largest_error() -> None:
@@ -171,7 +194,8 @@ def test_a_change_of_what_is_kept_alone_is_the_largest_error() -> None:
     torch.manual_seed(0)
     config = ModelConfig(view=View(height=16, width=32), encoder=BUILDS["colour"][0], predictor=RecurrentConfig())
     model = WorldModel(config)
-    seen = Seen(torch.zeros(1, 8, 5), torch.zeros(1, 1, 8, 5), torch.ones(1, 1, dtype=torch.long))
+    nothing = torch.zeros(1, 4, 8)
+    seen = Seen(torch.zeros(1, 8, 5), torch.zeros(1, 1, 8, 5), torch.ones(1, 1, dtype=torch.long), nothing, nothing)
     seen.happened[0, 3, 4] = 2.0
     alone = SurpriseConfig(nearest=1, farthest=1, every=1, neighbourhood=1)
     errors = token_errors(seen, torch.eye(5)[None] / 5, alone, model)[0, 0]
@@ -288,6 +312,13 @@ def test_whitening_is_kept_and_found_again(tmp_path: Path, scorer: LatentScorer)
     found, settings = load_whitening(tmp_path / "w.safetensors")
     assert settings == SETTINGS
     assert all(torch.equal(a, b) for a, b in zip(found, scorer.whitening, strict=True))
+
+
+def test_whitening_of_before_looks_were_judged_is_read(tmp_path: Path, scorer: LatentScorer) -> None:
+    tensors = scorer.whitening._asdict()
+    del tensors["looks"]
+    save_tensors(tmp_path / "w.safetensors", tensors, asdict(SETTINGS))
+    assert load_whitening(tmp_path / "w.safetensors")[0].looks.tolist() == [1, 1]
 
 
 def test_whitening_that_is_missing_damaged_or_something_else_is_named(tmp_path: Path, scorer: LatentScorer) -> None:

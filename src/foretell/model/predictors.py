@@ -26,6 +26,8 @@ class RecurrentConfig:
 
     hidden: int = 128
     """Channels of the memory at every token."""
+    carry: bool = False
+    """It also says how the picture will move: then looks are judged by the last frame, carried on (surprise/looks.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,8 @@ class SteeredConfig:
 
 PredictorConfig = RecurrentConfig | CausalConfig | SteeredConfig
 
+DRIFT_CHANNELS = 64
+"""Of the layer that reads from a memory how the picture will move."""
 SLOPE = 0.1
 """Of the recurrent predictor's rectifiers below zero. With plain ones all could fall silent at once, in the first hundred
 steps at the highest rate, and then nothing is ever learned again: seen in 2 of 3 runs on staged scenes."""
@@ -85,6 +89,12 @@ class RecurrentPredictor(nn.Module):
         assert last.bias is not None
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
+        if config.carry:
+            move = nn.Conv2d(DRIFT_CHANNELS, 2, 1)
+            nn.init.zeros_(move.weight)
+            assert move.bias is not None
+            nn.init.zeros_(move.bias)
+            self.carry = nn.Sequential(nn.Conv2d(hidden, DRIFT_CHANNELS, 3, padding=1), nn.LeakyReLU(SLOPE), move)
 
     def start(self, batch: int) -> Tensor:
         """An empty memory (B, P, hidden)."""
@@ -112,6 +122,11 @@ class RecurrentPredictor(nn.Module):
     def memory_after(self, memories: Tensor, steps: Sequence[int]) -> Tensor:
         """From what a scan left, the memories after these of its steps (0-based): (B, S, P, hidden)."""
         return memories[:, list(steps)]
+
+    def drift(self, memory: Tensor) -> Tensor:
+        """How the picture is about to move, told from memories (N, P, hidden): (N, 2, rows, columns) in pixels."""
+        moves: Tensor = self.carry(self._picture(memory))
+        return moves.float()
 
     def _remember(self, latents: Tensor, memory: Tensor) -> Tensor:
         seen = torch.cat([latents.to(memory.dtype), memory], -1)

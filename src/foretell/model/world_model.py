@@ -13,7 +13,7 @@ from foretell.data.clip import View
 from foretell.errors import ShapeError
 from foretell.model.actions import ActionConfig
 from foretell.model.encoders import OPPONENT, DenseConfig, Encoder, EncoderConfig, build_encoder, latent_grid
-from foretell.model.predictors import Predictor, PredictorConfig, RecurrentConfig, build_predictor
+from foretell.model.predictors import Predictor, PredictorConfig, RecurrentConfig, RecurrentPredictor, build_predictor
 from foretell.shapes import check_axes
 
 
@@ -57,6 +57,12 @@ class WorldModel(nn.Module):
         """How many channels of a latent, the last ones, are given and not learned."""
         encoder = self.config.encoder
         return len(OPPONENT) if isinstance(encoder, DenseConfig) and encoder.keep_colour else 0
+
+    @property
+    def carries(self) -> bool:
+        """Whether it also says how the picture will move."""
+        predictor = self.config.predictor
+        return isinstance(predictor, RecurrentConfig) and predictor.carry
 
     def encode(self, frames: Tensor) -> Tensor:
         """frames uint8 (B, T, 3, H, W) -> latents (B, T, P, D). Raises ShapeError."""
@@ -109,6 +115,11 @@ class WorldModel(nn.Module):
             latents, memory = self.predictor.step(latents, memory, done)
             said.append(latents)
         return torch.stack(said, 1)
+
+    def drift(self, memories: Tensor) -> Tensor:
+        """How the picture is about to move after N steps, from their memories (N, P, hidden): (N, 2, rows, columns), pixels."""
+        assert isinstance(self.predictor, RecurrentPredictor)
+        return self.predictor.drift(memories)
 
     def _told(self, actions: Tensor | None) -> Tensor | None:
         """What the predictor hears of blocks (B, T, A') in the world's units. Raises ShapeError if they are missing or too wide."""

@@ -106,7 +106,7 @@ class Masked(nn.Module):
         error = (filled.float() - target).abs()
         terms = {"masked": rearrange(error, "b t p d -> b p t d")[hidden].mean()}
         ahead = (Tensor.float, config.horizon, config.starts, generator)
-        return terms | errors_ahead(model, target, target, *ahead, actions=actions)
+        return terms | errors_ahead(model, model.predict(target, actions), target, *ahead, actions=actions)
 
     def visible_latents(self, frames: Tensor, hidden: Tensor, grid: tuple[int, int]) -> Tensor:
         """frames (B, T, 3, H, W) and hidden tokens (B, P) -> latents (B, T, P, D) that know nothing of what is hidden.

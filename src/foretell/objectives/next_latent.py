@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from foretell.errors import ConfigError
-from foretell.model.world_model import WorldModel
+from foretell.model.carry import carried
+from foretell.model.world_model import Foretold, WorldModel, scaled
 from foretell.objectives.regularizers import sigreg, unit_directions, variance_covariance, within_clip
 
 
@@ -51,6 +52,8 @@ class NextLatentConfig:
             raise ConfigError(f"objective settle: got {self.settle}, expected a share from 0 to below 1")
 
 
+CARRIED = 8
+"""Steps of each clip whose frames are carried on."""
 STILL, MOST = 0.1, 30.0
 """Weights of the error where nothing changes, and where most does, in units of the mean change: while the encoder rests."""
 
@@ -69,6 +72,8 @@ class NextLatent(nn.Module):
         self.config = config
         self.weights = {"next": config.next, "rollout": config.rollout, "within": config.within}
         self.weights[config.regularizer] = config.isotropy
+        if model is not None and model.carries:
+            self.weights["carry"] = 1.0
         if config.inverse:
             if model is None or model.config.actions is None:
                 raise ConfigError(f"objective inverse: got {config.inverse}, but this model does not act: leave it out")
@@ -85,7 +90,8 @@ class NextLatent(nn.Module):
             latents = model.encode(frames)
         weight = change_weight(latents) if self.resting else None
         ahead = (Tensor.float, config.horizon, config.starts, generator)
-        terms = errors_ahead(model, latents, latents, *ahead, weight=weight, actions=actions)
+        foretold = model.predict(latents, actions)
+        terms = errors_ahead(model, foretold, latents, *ahead, weight=weight, actions=actions)
 
         motion = pixel_motion(frames, model.grid)
         moving, spread = drawn_tokens(latents, motion, config.tokens, generator)
@@ -97,6 +103,8 @@ class NextLatent(nn.Module):
         terms["within"] = within_clip(moving, floor=config.within_floor)
         if config.inverse:
             terms["inverse"] = self.inverse_error(model, latents, actions)
+        if "carry" in self.weights:
+            terms["carry"] = carry_error(model, frames, foretold.memories, generator)
         return terms
 
     def inverse_error(self, model: WorldModel, latents: Tensor, actions: Tensor | None) -> Tensor:
@@ -127,7 +135,7 @@ def check_least(config: object, **least: int) -> None:
 
 def errors_ahead(
     model: WorldModel,
-    latents: Tensor,
+    foretold: Foretold,
     truth: Tensor,
     read: Callable[[Tensor], Tensor],
     horizon: int,
@@ -141,14 +149,24 @@ def errors_ahead(
     It is held against `truth` (B, T, ...): one step ahead everywhere, and 2 .. horizon steps ahead from a few drawn starts.
     `weight` of each step from the second on, (B, T - 1, ...): one for all unless given. `actions` (B, T, A') if the model acts.
     """
-    foretold = model.predict(latents, actions)
     terms = {"next": squared_error(read(foretold.next[:, :-1]), truth[:, 1:], weight)}
-    drawn = torch.randperm(latents.shape[1] - horizon, generator=generator)[:starts].sort().values.tolist()
+    drawn = torch.randperm(foretold.latents.shape[1] - horizon, generator=generator)[:starts].sort().values.tolist()
     said = model.rollouts(foretold, drawn, horizon, actions)[:, :, 1:].flatten(1, 2)
     happened = torch.cat([truth[:, s + 2 : s + 1 + horizon] for s in drawn], 1)
     weighs = None if weight is None else torch.cat([weight[:, s + 1 : s + horizon] for s in drawn], 1)
     terms["rollout"] = squared_error(read(said), happened, weighs)
     return terms
+
+
+def carry_error(model: WorldModel, frames: Tensor, memories: Tensor, generator: torch.Generator) -> Tensor:
+    """Squared error of frames (B, T, 3, H, W) carried on to the next ones as the model says, over that of a copy.
+
+    A few steps of each clip. The memories (B, T, P, hidden) are taken as they are: only the drift is taught.
+    """
+    drawn = torch.randperm(frames.shape[1] - 1, generator=generator)[:CARRIED].sort().values
+    now, after = (scaled(frames[:, steps]).flatten(0, 1) for steps in (drawn, drawn + 1))
+    said = carried(now, model.drift(memories[:, drawn].detach().flatten(0, 1)))
+    return mse_loss(said, after) / (mse_loss(now, after) + 1e-4)
 
 
 def squared_error(said: Tensor, truth: Tensor, weight: Tensor | None) -> Tensor:

@@ -63,7 +63,7 @@ class NextPixels(nn.Module):
         brightness = frames.float() / 255
         latents, config = model.encode(frames), self.config
         ahead = (self.decode, config.horizon, config.starts, generator)
-        return errors_ahead(model, latents, brightness, *ahead, actions=actions)
+        return errors_ahead(model, model.predict(latents, actions), brightness, *ahead, actions=actions)
 
     def decode(self, latents: Tensor) -> Tensor:
         """latents (B, T, P, D) -> frames (B, T, 3, H, W), brightness 0 to 1 but not held to it. Raises ShapeError."""

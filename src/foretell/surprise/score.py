@@ -18,9 +18,11 @@ from torch import Tensor
 
 from foretell.data.clip import View
 from foretell.errors import CheckpointError, ConfigError, DataError
+from foretell.model.carry import carried
 from foretell.model.precision import mixed_precision
 from foretell.model.tensors import load_tensors, save_tensors
-from foretell.model.world_model import Foretold, WorldModel
+from foretell.model.world_model import Foretold, WorldModel, scaled
+from foretell.surprise.looks import fit_looks, look_errors, look_heat
 from foretell.surprise.smooth import Smoother
 
 PIECE = 64
@@ -93,6 +95,7 @@ class Whitening(NamedTuple):
 
     precision: Tensor  # (H, D, D) inverse covariance, divided by D: the whitened error is 1 on average
     scale: Tensor  # (H, 1 + C) largest error of a frame that 1 in 20 exceed: whitened, and of each kept channel
+    looks: Tensor  # (2,) contrast below which looks are not judged the more strictly; what is wrong with them in normal footage
 
 
 def shrunk_covariance(residuals: Tensor) -> Tensor:
@@ -117,6 +120,7 @@ class Errors(NamedTuple):
     raw: Tensor  # (T, W, rows, columns) squared latent error, mean over D
     whitened: Tensor  # (T, W, rows, columns) the largest of 1 + C, in units of normal error, over the neighbourhood
     ahead: Tensor  # (T, W) how many steps before it was spoken; 0: no word
+    looks: Tensor  # (T, rows, columns) how wrong it looks, in units of normal; 0 where the model carries no picture on
 
 
 class LatentScorer:
@@ -136,8 +140,9 @@ class LatentScorer:
     def score(self, frames: np.ndarray) -> Scores:
         """The next steps of this video, uint8 (T, H, W, 3). Raises ShapeError if the size is not the view's."""
         errors = self.errors(frames)
-        surprise = errors.whitened.amax((2, 3)).nanmean(1)  # words about one thing may miss it in different places
-        return Scores(surprise.numpy(), errors.raw.nanmean((1, 2, 3)).numpy(), errors.whitened.nanmean(1).numpy())
+        wrong = errors.whitened.amax((2, 3)).nanmean(1)  # words about one thing may miss it in different places
+        surprise, heat = wrong.maximum(errors.looks.amax((1, 2))), errors.whitened.nanmean(1).maximum(errors.looks)
+        return Scores(surprise.numpy(), errors.raw.nanmean((1, 2, 3)).numpy(), heat.numpy())
 
     @torch.inference_mode()
     def errors(self, frames: np.ndarray) -> Errors:
@@ -147,7 +152,9 @@ class LatentScorer:
         raw = rearrange(raw, "t w (y x) -> t w y x", y=self.model.grid[0])
         whitened = token_errors(seen, self.whitening.precision, self.config, self.model)
         scale = self.whitening.scale[_number(seen.ahead, self.config)]
-        return Errors(raw, (whitened / scale[:, :, None, None]).amax(-1), seen.ahead)
+        floor, normal = self.whitening.looks
+        looks = look_heat(seen.look_error, seen.contrast, floor) / normal
+        return Errors(raw, (whitened / scale[:, :, None, None]).amax(-1), seen.ahead, looks)
 
 
 class Seen(NamedTuple):
@@ -156,6 +163,8 @@ class Seen(NamedTuple):
     happened: Tensor  # (T, P, D)
     said: Tensor  # (T, W, P, D)
     ahead: Tensor  # (T, W) how many steps before it was spoken; 0: no word
+    look_error: Tensor  # (T, 2 rows, 2 columns) against the last frame, carried on; 0 where there is none
+    contrast: Tensor  # (T, 2 rows, 2 columns) of that one
 
 
 class Stream:
@@ -167,6 +176,7 @@ class Stream:
     def __init__(self, model: WorldModel, config: SurpriseConfig) -> None:
         self.model, self.config = model, config
         self.memory: Tensor | None = None
+        self.carried: Tensor | None = None  # (1, 3, H, W) the last frame, carried on
         self.step = 0
         tokens, width = model.grid[0] * model.grid[1], model.config.encoder.latent_width
         self.begun: list[int] = []  # (R) the steps that rollouts under way were begun at, oldest first
@@ -180,6 +190,7 @@ class Stream:
         with mixed_precision("auto", batch.device):
             latents = self.model.encode(rearrange(batch, "t h w c -> 1 t c h w"))
             foretold, self.memory = self.model.go_on(latents, self.memory)
+            looks = self._looks(batch, foretold)
             happened = latents[0].float()
             slots = -(-self.config.farthest // self.config.every)
             said = happened.new_full((len(frames), slots, *happened.shape[1:]), torch.nan)
@@ -190,7 +201,21 @@ class Stream:
                         said[t, slot], ahead[t, slot] = self.words[slot], self.step - begun
                 self._go_on(foretold, t)
                 self.step += 1
-        return Seen(happened, said, ahead)
+        return Seen(happened, said, ahead, *looks)
+
+    def _looks(self, frames: Tensor, foretold: Foretold) -> tuple[Tensor, Tensor]:
+        """How the frames (T, H, W, 3) look, each against the one before it, carried on: error and contrast."""
+        rows, columns = self.model.grid
+        nothing = torch.zeros(len(frames), 2 * rows, 2 * columns)
+        if not self.model.carries:
+            return nothing, nothing
+        pictures = scaled(rearrange(frames, "t h w c -> t c h w"))
+        next_ones = carried(pictures, self.model.drift(foretold.memories[0]), mode="bicubic")
+        known = self.carried is not None
+        said = torch.cat([pictures[:1] if self.carried is None else self.carried, next_ones[:-1]])
+        self.carried = next_ones[-1:]
+        error, contrast = look_errors(pictures, said)
+        return (error, contrast) if known else (torch.cat([nothing[:1], error[1:]]), contrast)
 
     def _go_on(self, foretold: Foretold, t: int) -> None:
         """Let the rollouts speak of the next step: end those that have gone far enough, begin one where it is time."""
@@ -242,11 +267,15 @@ def fit_whitening(model: WorldModel, normal: Clips, config: SurpriseConfig) -> W
         raise DataError(f"development clips: none has more than {needed} steps: give longer videos, or a higher --fps")
     precision = (torch.linalg.inv(covariance / known[:, None, None]) / width).float()
     largest: list[list[Tensor]] = [[] for _ in horizons]
+    looks = []
     for seen in foretold_clips(model, normal, config):
+        judged = (seen.ahead > 0).any(1)
+        looks.append((seen.look_error[judged], seen.contrast[judged]))
         errors = token_errors(seen, precision, config, model).amax((2, 3))
         for number, horizon in enumerate(horizons):
             largest[number].append(errors[seen.ahead == horizon])
-    return Whitening(precision, torch.stack([torch.cat(of_horizon).quantile(0.95, 0) for of_horizon in largest]))
+    scale = torch.stack([torch.cat(of_horizon).quantile(0.95, 0) for of_horizon in largest])
+    return Whitening(precision, scale, fit_looks(looks))
 
 
 def foretold_clips(model: WorldModel, clips: Clips, config: SurpriseConfig) -> Iterator[Seen]:
@@ -289,6 +318,7 @@ def load_whitening(path: Path) -> tuple[Whitening, SurpriseConfig]:
     tensors, facts = load_tensors(path)
     try:
         tensors["scale"] = tensors["scale"].view(len(tensors["precision"]), -1)  # (H,) before channels could be kept
+        tensors.setdefault("looks", torch.ones(2))  # before looks were judged
         return Whitening(**tensors), SurpriseConfig(**facts)
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: holds no whitening ({error}): bring it back, or train again") from error
