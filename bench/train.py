@@ -67,7 +67,8 @@ def one_run(model: ModelConfig, store: Store, steps: int, folder: Path) -> tuple
     split = split_stretches(store.lengths, fps=store.view.fps, calibration=0.2, development=0.1, seed=config.seed)
     clock = Clock(window_batches(store, split, config))
     torch.manual_seed(config.seed)
-    train_loop(WorldModel(model), NextLatent(config.objective), clock, config, folder, lambda model, step: {})
+    network = WorldModel(model)
+    train_loop(network, NextLatent(config.objective, network), clock, config, folder, lambda model, step: {})
     return clock.rate_and_share(config.batch * config.window)
 
 
