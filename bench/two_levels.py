@@ -10,9 +10,10 @@ training seed. What was found for a seed is kept in WORK, so that a run that was
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,7 +27,7 @@ import foretell
 from foretell.data.split import split_stretches
 from foretell.data.store import Store
 from foretell.evals.intervals import bootstrap, share
-from foretell.log import Samples
+from foretell.log import Samples, write_whole
 from foretell.model.folder import load_model, read_config
 from foretell.model.heads import Heads, load_heads
 from foretell.model.upper import FILE, Upper, UpperConfig, load_upper, save_upper
@@ -52,7 +53,7 @@ RECORDED = {"policy": "mixed", "frames": 200, "episodes": 250, "seed": 11}
 NEAREST = 60
 """Steps that every goal is farther away than."""
 PLANNERS = (0, 1, 2)
-DEVELOPMENT, TEST = (7001, 50), (8001, 100)
+DEVELOPMENT, TEST = (7001, 40), (8001, 100)
 """Seed of the goals, and how many."""
 IMAGINED = 2000
 """Steps that are imagined for one decision, at both levels together."""
@@ -65,7 +66,6 @@ class Setting:
     """A way to plan. Lower candidates are as many as the compute allows."""
 
     levels: Literal[1, 2]
-    mode: Literal["slow", "both"] = "slow"
     aim: Aim | Literal["ways"] = "reach"
     over: Over = "sum"
     horizon: int = 4
@@ -83,20 +83,16 @@ FLAT = (
     Setting(levels=1, horizon=5),
     Setting(levels=1, horizon=8),
     Setting(levels=1, horizon=12),
-    Setting(levels=1, horizon=8, over="last"),
-    Setting(levels=1, horizon=8, over="least"),
-    Setting(levels=1, horizon=5, aim="latent"),
-    Setting(levels=1, horizon=8, aim="blend"),
-    Setting(levels=1, horizon=5, mode="both"),
+    Setting(levels=1, horizon=16),
+    Setting(levels=1, horizon=20),
+    Setting(levels=1, horizon=12, over="least"),
+    Setting(levels=1, horizon=12, aim="latent"),
+    Setting(levels=1, horizon=12, aim="blend"),
 )
 TWO_LEVELS = (
     Setting(levels=2),
     Setting(levels=2, horizon=3),
-    Setting(levels=2, horizon=5),
-    Setting(levels=2, over="last"),
     Setting(levels=2, aim="latent", over="least"),
-    Setting(levels=2, aim="blend"),
-    Setting(levels=2, mode="both"),
     Setting(levels=2, upper_horizon=1),
 )
 WAYS = Setting(levels=1, aim="ways", horizon=5)
@@ -183,7 +179,7 @@ def actor_of(setting: Setting, mind: Mind, seed: int) -> Actor:
     """Who acts, by a setting."""
     chance = torch.Generator().manual_seed(seed)
     planner = CEMConfig(samples=setting.samples, iterations=ROUNDS, elites=max(4, setting.samples // 8))
-    config = AgentConfig(mode=setting.mode, planner=planner, horizon=setting.horizon)
+    config = AgentConfig(mode="slow", planner=planner, horizon=setting.horizon)
     agent = Agent(mind.model, config, chance, mind.heads)
     if setting.aim == "ways":
         actor = WaysActor(agent)
@@ -215,8 +211,8 @@ def compute(setting: Setting, mind: Mind, goals: Goals) -> float:
     return float(counter.get_total_flops()) / actor.skip / 1e6
 
 
-def trained(work: Path, seed: int, steps: int) -> tuple[Mind, dict[str, float]]:
-    """Record, train and fit what is not there yet; with the processor seconds that it took."""
+def trained(work: Path, seed: int, steps: int) -> Mind:
+    """Record, train and fit what is not there yet."""
     videos, folder = work / "videos", work / f"model{seed}"
     record(
         Played(Rooms(WORLD), RECORDED["policy"], RECORDED["frames"]),  # type: ignore[arg-type]
@@ -228,12 +224,9 @@ def trained(work: Path, seed: int, steps: int) -> tuple[Mind, dict[str, float]]:
     )
     if not (work / "store").exists():
         foretell.ingest(videos, work / "store", workers=1)
-    began = time.process_time()
     if not (folder / "heads.safetensors").exists():
         train(str(work / "store"), folder, preset="act", config=TrainConfig(steps=steps, seed=seed))
-    seconds = {"model": time.process_time() - began}
     model, store = load_model(folder), Store.open(str(work / "store"))
-    began = time.process_time()
     if not (folder / FILE).exists():
         run = read_config(folder)["run"]
         split = split_stretches(
@@ -244,38 +237,43 @@ def trained(work: Path, seed: int, steps: int) -> tuple[Mind, dict[str, float]]:
             seed=seed,
         )
         save_upper(folder, fit_upper(model, cache_latents(model, store, split.train), UPPER, TRAINED, seed))
-    seconds["upper"] = time.process_time() - began
-    return Mind(model, load_heads(folder, model)[0], load_upper(folder, model)), seconds
+    return Mind(model, load_heads(folder, model)[0], load_upper(folder, model))
 
 
-def chosen(work: Path, mind: Mind) -> dict[str, Any]:
+def chosen(work: Path, mind: Mind) -> dict[str, dict[str, Any]]:
     """The settings that reach most development goals, one of each kind; and what all of them reached."""
-    path = work / "development.json"
-    if not path.exists():
-        goals, found = far_goals(*DEVELOPMENT), {}
-        for name, settings in (("flat", FLAT), ("two_levels", TWO_LEVELS)):
-            shares = []
-            for setting in settings:
-                shares.append(float(np.mean(reached(actor_of(setting, mind, 0), goals))))
-                print(name, shares[-1], setting, flush=True)
-            found[name] = {"tried": [asdict(s) for s in settings], "reached": shares, "best": int(np.argmax(shares))}
-        path.write_text(json.dumps(found, indent=2))
-    answer: dict[str, Any] = json.loads(path.read_text())
-    return answer
+    goals, found = far_goals(*DEVELOPMENT), {}
+    for name, settings in (("flat", FLAT), ("two_levels", TWO_LEVELS)):
+        shares = [
+            float(np.mean(_kept(work, f"development {s}", lambda s=s: reached(actor_of(s, mind, 0), goals))))  # type: ignore[misc]
+            for s in settings
+        ]
+        found[name] = {"tried": [asdict(s) for s in settings], "reached": shares, "best": int(np.argmax(shares))}
+    return found
 
 
-def judged(work: Path, seed: int, mind: Mind, settings: dict[str, Setting]) -> dict[str, Any]:
-    """What one training seed reaches: for each way to plan, goals by planner seed (planner seeds, tasks); and seconds."""
-    path = work / f"judged{seed}.json"
+def judged(
+    work: Path, seed: int, mind: Mind, settings: dict[str, Setting], goals: Goals
+) -> dict[str, list[list[bool]]]:
+    """What one training seed reaches: for each way to plan, goals by planner seed (planner seeds, tasks)."""
+    return {
+        name: [
+            _kept(work, f"seed {seed} {s} {planner}", lambda s=s, p=planner: reached(actor_of(s, mind, p), goals))  # type: ignore[misc]
+            for planner in PLANNERS
+        ]
+        for name, s in settings.items()
+    }
+
+
+def _kept(work: Path, name: str, find: Callable[[], list[bool]]) -> list[bool]:
+    """What was found before under this name, or is found now."""
+    path = work / "found" / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
     if not path.exists():
-        goals, found = far_goals(*TEST), {}
-        for name, setting in settings.items():
-            began = time.process_time()
-            found[name] = [reached(actor_of(setting, mind, planner), goals) for planner in PLANNERS]
-            found[f"{name}_seconds"] = (time.process_time() - began) / len(PLANNERS)
-            print(seed, name, np.mean(found[name], 1), flush=True)
-        path.write_text(json.dumps(found))
-    answer: dict[str, Any] = json.loads(path.read_text())
+        began = time.process_time()
+        found = find()
+        print(f"{np.mean(found):.3f} in {time.process_time() - began:.0f} CPU-s: {name}", flush=True)
+        write_whole(path, json.dumps(found) + "\n")
+    answer: list[bool] = json.loads(path.read_text())
     return answer
 
 
@@ -295,8 +293,10 @@ def main() -> None:
         "flat": FLAT[choice["flat"]["best"]],
         "flat_with_ways": WAYS,
     }
-    found = [judged(arguments.work, seed, mind, settings) for seed, mind in zip(arguments.seeds, minds, strict=True)]
     goals = far_goals(*TEST)
+    found = [
+        judged(arguments.work, seed, mind, settings, goals) for seed, mind in zip(arguments.seeds, minds, strict=True)
+    ]
     mega = {name: compute(setting, minds[0], goals) for name, setting in settings.items()}
     assert mega["two_levels"] <= mega["flat"], f"compute is not equal: {mega}"
     write_result(
@@ -334,7 +334,6 @@ def metrics(found: list[dict[str, Any]], mega: dict[str, float]) -> dict[str, Sa
         figures[name] = share(shares)
         figures[f"{name}_by_training_seed"] = [float(np.mean(one[name])) for one in found]
         figures[f"{name}_million_operations_per_step"] = mega[name]
-        figures[f"{name}_cpu_seconds_per_evaluation"] = [one[f"{name}_seconds"] for one in found]
     for other in ("flat", "flat_with_ways"):
         ahead = by_goal["two_levels"] - by_goal[other]
         figures[f"ahead_of_{other}"] = bootstrap(lambda rows, ahead=ahead: float(ahead[rows].mean()), len(ahead))  # type: ignore[misc]
