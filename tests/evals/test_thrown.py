@@ -100,10 +100,10 @@ class Lawyer(nn.Module):
         self.fall = torch.zeros(8, 9)
         self.fall[3, 1:3] = torch.tensor([0.0, fall * 4 / 64]) @ Seer.MIX  # of latents, as Seer and encode scale them
 
-    def step(self, latents: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, latents: Tensor, memory: Tensor, actions: None = None) -> tuple[Tensor, Tensor]:
         return 2 * latents - memory + self.fall, latents
 
-    def scan(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+    def scan(self, latents: Tensor, memory: None = None, actions: None = None) -> tuple[Tensor, Tensor]:
         before = torch.cat([latents[:, :1], latents[:, :-1]], 1)
         return 2 * latents - before + self.fall, latents
 
