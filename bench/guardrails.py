@@ -1,6 +1,6 @@
 """Guardrails that fail closed: two rooms with hazards, faults on purpose, changed looks.
 
-    python bench/guardrails.py --work WORK [--steps 1500] [--tasks 600] [--fault-tasks 100]
+    python bench/guardrails.py --work WORK [--steps 1500] [--tasks 1500] [--fault-tasks 100]
 
 One training seed. Constraint: the clearance to the nearest hazard stays above 0 at every frame, delta 5%; margins calibrated on
 plans rehearsed in the simulator. Guarded beside unguarded on the same tasks, those left out whose start or goal has no room.
@@ -15,6 +15,7 @@ import argparse
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -46,12 +47,14 @@ SEEDS = {"rehearsal": 94_000_001, "tasks": 95_000_001, "faults": 96_000_001}
 RAILS = Guardrails(
     limits=ActionLimits(low=(-2.0, -2.0), high=(2.0, 2.0), rate=(math.inf, math.inf)),
     surprise=SurpriseGate(alpha=0.02),
-    watchdog=Watchdog(plan_seconds=60.0, frame_seconds=0.5, frozen_frames=3),
+    watchdog=Watchdog(plan_seconds=600.0, frame_seconds=0.5, frozen_frames=3),  # of all tasks at once, here
     fallback=Fallback(kind="hold", retreat=True),
     keep=(Keep(quantity="clearance", min=0.0),),
     delta=0.05,
 )
-STEP_SECONDS = 0.5
+IMPATIENT = replace(RAILS, watchdog=replace(RAILS.watchdog, plan_seconds=10.0))
+"""For faults: a planner that is late takes that long at every step."""
+STEP_SECONDS = 0.6
 ONSET = 1
 
 
@@ -91,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--tasks", type=int, default=600)
+    parser.add_argument("--tasks", type=int, default=1500)
     parser.add_argument("--fault-tasks", type=int, default=100)
     arguments = parser.parse_args()
     folder = arguments.work / "model"
@@ -158,7 +161,7 @@ def faults(folder: Path, margin: object, count: int, room: float) -> dict[str, F
     tasks = with_room(draw_tasks(WORLD, TaskConfig(episodes=count, seed=SEEDS["faults"], goal_ahead=50)).tasks, room)
     figures: dict[str, Figure] = {}
     for fault in get_args(Fault):
-        actor = guarded(folder, WORLD, RAILS, agent(folder), margin)  # type: ignore[arg-type]
+        actor = guarded(folder, WORLD, IMPATIENT, agent(folder), margin)  # type: ignore[arg-type]
         faulty = FaultyActor(actor, fault, ONSET, STEP_SECONDS)
         run_tasks(WORLD, tasks, faulty, BUDGET)
         at = faulty.fallback_at[faulty.seen_wrong & ~faulty.before]
