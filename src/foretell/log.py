@@ -171,6 +171,35 @@ def write_whole(path: Path, content: str | bytes) -> None:
         ) from error
 
 
+def write_sealed(path: Path, content: Mapping[str, Any], version: int) -> None:
+    """Write JSON with its version and a checksum of its content, whole or not at all. Raises DataError if it cannot be written."""
+    sealed = {"version": version, "checksum": _checksum(content), **content}
+    write_whole(path, json.dumps(sealed, indent=1) + "\n")
+
+
+def read_sealed(path: Path, version: int, what: str, again: str) -> dict[str, Any]:
+    """The content that `write_sealed` wrote; `what` it is and how to make it `again` are for the message.
+
+    Raises CheckpointError if it is missing, altered or of another version.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found, checksum = content.pop("version"), content.pop("checksum")
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}): {again}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: damaged or not {what}: {again}") from error
+    if found != version:
+        raise CheckpointError(f"{path}: got version {found}, expected {version}: {again}, or use that foretell")
+    if checksum != _checksum(content):
+        raise CheckpointError(f"{path}: altered since it was written (checksum differs): {again}")
+    return content
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def finite(value: Any) -> Any:
     """The same mappings, lists and values, ready for JSON: every number that is not finite is None."""
     if isinstance(value, Mapping):

@@ -15,17 +15,15 @@ margins are calibrated twice: on recordings to begin with, then on plans that th
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
-from foretell.errors import CalibrationError, CheckpointError, ShapeError
-from foretell.log import write_whole
+from foretell.errors import CalibrationError, ShapeError
+from foretell.log import read_sealed, write_sealed
 from foretell.plan.constraints import Constraints
 from foretell.surprise.calibrate import units_needed
 
@@ -57,24 +55,12 @@ class Margin:
 
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all. Raises DataError if it cannot be written."""
-        content = asdict(self)
-        write_whole(path, json.dumps({"version": VERSION, "checksum": _checksum(content), **content}, indent=1) + "\n")
+        write_sealed(path, asdict(self), VERSION)
 
     @classmethod
     def load(cls, path: Path) -> Margin:
         """Read what `save` wrote. Raises CheckpointError if it is missing, altered or of another version."""
-        again = "calibrate the margins again"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            version, checksum = content.pop("version"), content.pop("checksum")
-        except OSError as error:
-            raise CheckpointError(f"{path}: cannot be read ({error.strerror}): {again}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{path}: damaged or not margins: {again}") from error
-        if version != VERSION:
-            raise CheckpointError(f"{path}: got version {version}, expected {VERSION}: {again}, or use that foretell")
-        if checksum != _checksum(content):
-            raise CheckpointError(f"{path}: altered since it was written (checksum differs): {again}")
+        content = read_sealed(path, VERSION, "margins", "calibrate the margins again")
         room = tuple(map(tuple, content["room"]))
         return cls(**dict(content, room=room, constraints=tuple(content["constraints"])))
 
@@ -139,7 +125,3 @@ def _usual_size(worse: np.ndarray) -> np.ndarray:
     floor = np.maximum(0.01 * size.max(0, keepdims=True, initial=0), 1e-6)
     never_zero: np.ndarray = np.maximum(size, floor)
     return never_zero
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -9,19 +9,17 @@ Learning in a Random World (2005); Angelopoulos and Bates, arXiv 2107.07511, sec
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from foretell.errors import CalibrationError, CheckpointError, ConfigError
-from foretell.log import write_whole
+from foretell.errors import CalibrationError, ConfigError
+from foretell.log import read_sealed, write_sealed
 
 Unit = Literal["clip", "segment"]
 VERSION = 1
@@ -114,23 +112,12 @@ class Calibration:
             "names": list(self.names),
             "scores": self.scores.tolist(),
         }
-        write_whole(path, json.dumps({"version": VERSION, "checksum": _checksum(content), **content}, indent=1) + "\n")
+        write_sealed(path, content, VERSION)
 
     @classmethod
     def load(cls, path: Path) -> Calibration:
         """Read what `save` wrote. Raises CheckpointError if it is missing, altered or of another version."""
-        again = "calibrate again"
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            version, checksum = content.pop("version"), content.pop("checksum")
-        except OSError as error:
-            raise CheckpointError(f"{path}: cannot be read ({error.strerror}): {again}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{path}: damaged or not a calibration: {again}") from error
-        if version != VERSION:
-            raise CheckpointError(f"{path}: got version {version}, expected {VERSION}: {again}, or use that foretell")
-        if checksum != _checksum(content):
-            raise CheckpointError(f"{path}: altered since it was written (checksum differs): {again}")
+        content = read_sealed(path, VERSION, "a calibration", "calibrate again")
         return cls(**dict(content, names=tuple(content["names"]), scores=np.array(content["scores"])))
 
 
@@ -211,7 +198,3 @@ def _largest_count(alpha: float, of: int) -> int:
     """The largest count with count / of <= alpha in the very arithmetic of p_value."""
     near = math.floor(alpha * of)
     return next(count for count in (near + 1, near, near - 1) if count / of <= alpha)
-
-
-def _checksum(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
