@@ -24,7 +24,7 @@ from result import write_result
 
 import foretell
 from foretell.acting import guarded
-from foretell.evals.intervals import Figure, share
+from foretell.evals.intervals import Figure, exact_share, share
 from foretell.evals.planning import no_silent_failure, success
 from foretell.model.folder import load_model
 from foretell.model.heads import load_heads
@@ -121,7 +121,7 @@ def main() -> None:
         figures[f"{name}/frames_inside_a_hazard"] = share(
             [1.0] * counted.inside + [0.0] * (counted.frames - counted.inside)
         )
-        figures[f"{name}/plans_that_broke_the_constraint"] = exact(sum(counted.planned), len(counted.planned))
+        figures[f"{name}/plans_that_broke_the_constraint"] = exact_share(sum(counted.planned), len(counted.planned))
         figures[f"{name}/steps_that_fell_back"] = one(counted.frames / counted.skip - len(counted.planned))
         print(name, figures[f"{name}/success"], figures[f"{name}/plans_that_broke_the_constraint"], flush=True)
     figures |= faults(folder, margin, arguments.fault_tasks, room)
@@ -188,34 +188,6 @@ def looks(folder: Path, margin: object, count: int, room: float) -> dict[str, Fi
 def one(value: float) -> Figure:
     """A count."""
     return {"value": float(value), "low": float(value), "high": float(value), "n": 1}
-
-
-def exact(hits: int, n: int, level: float = 0.95) -> Figure:
-    """A share with Clopper and Pearson's exact interval, by bisection of the binomial's tails."""
-
-    def tail(p: float, least: int) -> float:
-        """Probability of `least` or more hits."""
-        logs = [
-            math.lgamma(n + 1)
-            - math.lgamma(k + 1)
-            - math.lgamma(n - k + 1)
-            + k * math.log(p)
-            + (n - k) * math.log1p(-p)
-            for k in range(least, n + 1)
-        ]
-        return sum(map(math.exp, logs))
-
-    def solve(least: int, aim: float) -> float:
-        low, high = 0.0, 1.0
-        for _ in range(50):
-            middle = (low + high) / 2
-            low, high = (middle, high) if tail(middle, least) < aim else (low, middle)
-        return low
-
-    off = (1 - level) / 2
-    low = 0.0 if hits == 0 else solve(hits, off)
-    high = 1.0 if hits == n else solve(hits + 1, 1 - off)
-    return {"value": hits / max(n, 1), "low": low, "high": high, "n": n}
 
 
 if __name__ == "__main__":

@@ -182,7 +182,7 @@ def test_bands_end_where_nothing_was_calibrated(place: Place) -> None:
     ("text", "error", "says"),
     [
         ("action_0,action_1\n0,1.5\n", ConfigError, "row 2"),
-        ("action_0,action_1\n0,0\n0,nan\n", ConfigError, "row 3"),
+        ("action_0,action_1\n0,0\n0,nan\n", DataError, "row 3"),
         ("action_0\n0\n0\n", ConfigError, "1 columns, expected 2"),
         ("action_0,action_1\n", DataError, "holds no actions"),
         ("action_0,action_1\n0,0\n0\n", DataError, "holds no actions"),

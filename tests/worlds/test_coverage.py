@@ -1,13 +1,10 @@
 """The coverage of a recording: measured as defined, and warned of where a model would fail in silence."""
 
-import json
-
 import numpy as np
 import pytest
 
-from foretell.data.actions import ActionSpace
-from foretell.errors import DataError
-from foretell.worlds.coverage import Coverage, measure_coverage, read_coverage
+from foretell.data.actions import ActionSpace, read_actions
+from foretell.worlds.coverage import Coverage, coverage_of, measure_coverage
 from foretell.worlds.played import Played
 from foretell.worlds.policies import PolicyName
 from foretell.worlds.pusht import PushT
@@ -103,23 +100,11 @@ def test_a_block_that_is_hardly_touched_is_warned_of():
 
 def test_a_recording_is_read_back(tmp_path):
     record(Played(Rooms(RoomsConfig(size=32)), "mixed", 40), tmp_path, episodes=12, seed=1, progress=False)
-    found = read_coverage(tmp_path)
+    found = coverage_of(read_actions(tmp_path))
     assert (found.episodes, found.frames) == (12, 480)
     assert list(found.moving) == ["x", "y"]
     assert "12 episodes, 480 frames" in str(found)
     assert "x and y" in str(found)
     (tmp_path / "states.parquet").unlink()
-    without = read_coverage(tmp_path)
+    without = coverage_of(read_actions(tmp_path))
     assert (without.actions, without.lasting, without.motion) == (found.actions, found.lasting, None)
-
-
-def test_folders_that_are_no_recordings_say_so(tmp_path):
-    with pytest.raises(DataError, match=r"holds no actions\.parquet"):
-        read_coverage(tmp_path)
-    record(Played(Rooms(RoomsConfig(size=32)), "mixed", 4), tmp_path, episodes=2, seed=1, progress=False)
-    (tmp_path / "recording.json").write_text(json.dumps({"actions": {"low": [1]}}))
-    with pytest.raises(DataError, match="does not say what may be done"):
-        read_coverage(tmp_path)
-    (tmp_path / "actions.parquet").write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(DataError, match="cannot be read"):
-        read_coverage(tmp_path)

@@ -16,7 +16,7 @@ import numpy as np
 from foretell.errors import ConfigError, DataError
 from foretell.log import write_whole
 
-TABLE, STATES, RECORDING = "actions.parquet", "states.parquet", "recording.json"
+ACTIONS, STATES, RECORDING = "actions.parquet", "states.parquet", "recording.json"
 KEPT = "actions.npz"
 """Where a store keeps them, beside its frames."""
 KINDS = ("actions/", "states/")
@@ -87,7 +87,7 @@ def read_actions(folder: Path) -> ActionLog | None:
     """
     if not folder.is_dir():
         return None
-    if (folder / TABLE).exists():
+    if (folder / ACTIONS).exists():
         return _read_recording(folder)
     tables = {
         str(video.relative_to(folder)): table
@@ -150,17 +150,32 @@ def _packed(arrays: Mapping[str, np.ndarray]) -> bytes:
 def _csv_of(video: Path) -> np.ndarray | None:
     """The numbers of the csv beside a video, float32 (T, A)."""
     path = video.with_suffix(".csv")
-    if video.suffix == ".csv" or not path.exists():
-        return None
+    return None if video.suffix == ".csv" or not path.exists() else read_csv(path)
+
+
+def read_csv(path: Path) -> np.ndarray:
+    """Actions of a csv, a header and then one a frame: float32 (T, A). Raises DataError if it holds none."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file))[1:]
+            header, *rows = csv.reader(file)
+        if all(_is_number_written(cell) for cell in header):
+            raise ValueError("the first row is numbers, expected a header as action_0,action_1")
         table = np.array([[float(cell) for cell in row] for row in rows], np.float32)
-        if table.ndim != 2 or not np.isfinite(table).all():
-            raise ValueError("expected a header, then rows of as many finite numbers")
+        if table.ndim != 2:
+            raise ValueError("expected a header, then rows of as many numbers")
+        if not np.isfinite(table).all():
+            raise ValueError(f"row {2 + int(np.argmin(np.isfinite(table).all(1)))} is not finite")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: holds no actions ({error})") from error
     return table
+
+
+def _is_number_written(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_recording(folder: Path) -> ActionLog:
@@ -172,7 +187,9 @@ def _read_recording(folder: Path) -> ActionLog:
         facts: dict[str, Any] = json.loads((folder / RECORDING).read_text(encoding="utf-8"))["actions"]
         space = ActionSpace.from_json(facts)
         columns = [f"action_{k}" for k in range(space.width)]
-        actions = _by_file(parquet.read_table(folder / TABLE), columns, np.float32)
+        actions = _by_file(parquet.read_table(folder / ACTIONS), columns, np.float32)
+        if not (folder / STATES).exists():
+            return ActionLog(space=space, actions=actions)
         table = parquet.read_table(folder / STATES)
         apart = {"episode", "file", "frame", "object"}
         quantities = tuple(n for n in table.column_names if n not in apart and _is_number(table.schema.field(n).type))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from foretell.data.actions import RECORDING, STATES, TABLE
+from foretell.data.actions import ACTIONS, RECORDING, STATES
 from foretell.errors import DataError
 
 IMAGE_CODECS = {".png": "png", ".jpg": "mjpeg", ".jpeg": "mjpeg", ".bmp": "bmp", ".tif": "tiff", ".tiff": "tiff"}
@@ -86,7 +86,7 @@ def _walk(folder: Path, top: str, below: str, seen: frozenset[str] = frozenset()
         entries = [entry for entry in entries if entry not in numbered]
     stems = {entry.stem for entry in entries if entry.suffix != ".csv"}
     for entry in entries:
-        if entry.name in (RECORDING, STATES, TABLE) or (entry.suffix == ".csv" and entry.stem in stems):
+        if entry.name in (RECORDING, STATES, ACTIONS) or (entry.suffix == ".csv" and entry.stem in stems):
             continue
         name = f"{below}/{_shown(entry)}" if below else _shown(entry)
         if entry.is_dir():

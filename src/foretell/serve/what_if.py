@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from einops import rearrange
 from torch import Tensor
 from tyro.conf import Positional
 
-from foretell.data.actions import TABLE, ActionSpace, read_actions
+from foretell.data.actions import ACTIONS, ActionSpace, read_actions, read_csv
 from foretell.data.clip import View
 from foretell.data.readers import TruncatedVideo, find_sources, read
 from foretell.errors import ConfigError, DataError
@@ -153,29 +152,12 @@ def read_sequence(path: Path, space: ActionSpace) -> np.ndarray:
 
     Raises DataError if it holds none, ConfigError if an action is outside the space.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file))
-        if rows and all(_is_number(cell) for cell in rows[0]):
-            raise ValueError("the first row is numbers, expected a header as action_0,action_1")
-        found = np.array([[float(cell) for cell in row] for row in rows[1:]], np.float32)
-        if found.ndim != 2 or not len(found):
-            raise ValueError("expected a header, then rows of as many numbers")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: holds no actions ({error})") from error
+    found = read_csv(path)
     if found.shape[1] != space.width:
         raise ConfigError(f"{path}: got {found.shape[1]} columns, expected {space.width}, as the model's actions have")
     for row, action in enumerate(found):
         space.check(action, f"{path}, row {row + 2}")
     return found
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
 
 
 def known_actions(clip: Path, acts: ActionConfig, length: int, notes: list[str]) -> np.ndarray | None:
@@ -186,7 +168,7 @@ def known_actions(clip: Path, acts: ActionConfig, length: int, notes: list[str])
     beside = clip.with_suffix(".csv")
     if beside.exists():
         done = read_sequence(beside, acts.space)
-    elif (clip.parent / TABLE).exists():
+    elif (clip.parent / ACTIONS).exists():
         log = read_actions(clip.parent)
         assert log is not None
         acts.must_match(log.space, str(clip.parent))

@@ -7,16 +7,11 @@ door (PLDM, Sobal et al. 2025).
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from foretell.data.actions import ActionLog, ActionSpace
-from foretell.errors import ConfigError, DataError
-from foretell.worlds.record import ACTIONS, SETTINGS, TABLE
 
 CELLS = 10
 """Equal parts of a range: of an action's, and of a quantity's."""
@@ -128,25 +123,6 @@ class Coverage:
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
 
-def read_coverage(folder: Path | str) -> Coverage:
-    """The coverage of a recording, from its actions.parquet and its states.parquet. Raises DataError if it has neither."""
-    folder = Path(folder)
-    actions, states = _read(folder / ACTIONS), _read(folder / TABLE)
-    if actions is None:
-        raise DataError(f"{folder}: holds no {ACTIONS}; expected a recording of a world in which somebody acts")
-    try:
-        said = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["actions"]
-        space = ActionSpace(low=tuple(said["low"]), high=tuple(said["high"]), discrete=said["discrete"])
-    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
-        raise DataError(f"{folder / SETTINGS}: does not say what may be done ({error!r})") from error
-    episode = np.unique(actions.pop("file"), return_inverse=True)[1]
-    actions.pop("frame")
-    numbers: dict[str, np.ndarray] = {}
-    if states is not None and len(states["frame"]) == len(episode):
-        numbers = {name: values for name, values in states.items() if name not in ("episode", "file", "frame")}
-    return measure_coverage(episode, np.stack(list(actions.values()), axis=1), space, numbers)
-
-
 def coverage_of(log: ActionLog) -> Coverage:
     """The coverage of what a store holds of actions and states."""
     episode = np.repeat(np.arange(len(log.actions)), [len(done) for done in log.actions.values()])
@@ -250,18 +226,3 @@ def _percent(share: float) -> str:
 
 def _list(shares: tuple[float, ...]) -> str:
     return ", ".join(_percent(share) for share in shares)
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """The columns of a table; None if there is no such file."""
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise ConfigError('a recording is read with pyarrow: pip install "foretell[sim]"') from error
-    if not path.exists():
-        return None
-    try:
-        table = parquet.read_table(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); record again") from error
-    return {name: table[name].to_numpy() for name in table.column_names}

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from foretell.data.actions import ACTIONS, RECORDING, STATES
 from foretell.data.clip import Clip
 from foretell.errors import ConfigError, DataError
 from foretell.log import progress as progress_bar
@@ -23,7 +24,6 @@ from foretell.log import write_whole
 from foretell.worlds.played import Played
 from foretell.worlds.world import World
 
-TABLE, ACTIONS, SETTINGS = "states.parquet", "actions.parquet", "recording.json"
 _ROWS_AT_ONCE = 100_000
 
 
@@ -46,7 +46,7 @@ class RecordSummary:
 
     def __str__(self) -> str:
         """What the command line prints."""
-        tables = f"{ACTIONS} and {TABLE}" if self.acted else f"and {TABLE}"
+        tables = f"{ACTIONS} and {STATES}" if self.acted else f"and {STATES}"
         return f"{self.out}: {self.episodes} videos, {self.frames} frames, {tables} ({self.kept} videos were there already)"
 
 
@@ -72,7 +72,7 @@ def record(
     _import_pyarrow()  # before an hour's work, not after it
     _open_folder(out, world, episodes, seed)
     acted = isinstance(world, Played)
-    states, actions = _Table(out / TABLE), _Table(out / ACTIONS)
+    states, actions = _Table(out / STATES), _Table(out / ACTIONS)
     written = frames = 0
     bar = progress_bar(episodes, "record", "episode") if progress else None
     try:
@@ -159,7 +159,7 @@ def _leave_interrupts_to_parent() -> None:
 
 def _open_folder(out: Path, world: World, episodes: int, seed: int) -> None:
     """Claim the folder for this recording, or make sure that it is this recording that it holds."""
-    path = out / SETTINGS
+    path = out / RECORDING
     settings: dict[str, Any] = {"world": repr(world), "seed": seed, "episodes": episodes}
     if isinstance(world, Played):
         space = world.actions
@@ -168,8 +168,8 @@ def _open_folder(out: Path, world: World, episodes: int, seed: int) -> None:
         out.mkdir(parents=True, exist_ok=True)
         if path.exists():
             _check_same_recording(path, settings)
-        elif any(out.glob("seed*_*.mp4")) or (out / TABLE).exists():
-            raise DataError(f"{out}: holds videos of another origin (no {SETTINGS}); record to an empty folder")
+        elif any(out.glob("seed*_*.mp4")) or (out / STATES).exists():
+            raise DataError(f"{out}: holds videos of another origin (no {RECORDING}); record to an empty folder")
         for part in out.glob(".*.part"):  # of a run that was killed
             part.unlink(missing_ok=True)
     except OSError as error:
