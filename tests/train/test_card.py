@@ -1,5 +1,6 @@
 """The model card: true to the folder, whole whatever is missing, and its words agree with the alarms of collapse.py."""
 
+import dataclasses
 import json
 import math
 import re
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from foretell.data.actions import ActionSpace
 from foretell.data.clip import View
 from foretell.errors import CheckpointError
+from foretell.model.actions import ActionConfig
 from foretell.model.encoders import DenseConfig, PooledConfig
 from foretell.model.folder import VERSION, config_to_json, read_config
-from foretell.model.predictors import CausalConfig, RecurrentConfig
+from foretell.model.predictors import CausalConfig, RecurrentConfig, SteeredConfig
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.objectives.collapse import alarms, monitors
 from foretell.objectives.masked import MaskedConfig
@@ -36,6 +39,7 @@ healthy = {
     "order": 0.25, "rank": 7.25, "rank_of_variance": 6.25, "std_min": 0.875, "std_median": 1.0, "std_max": 1.125, "std_within": 0.5,
     "sigreg_over_gaussian": 1.75, "motion": 2.5,
 }  # fmt: skip
+ACTS = ActionConfig(space=ActionSpace(low=(-1.0, 0.0), high=(1.0, 5.0)), skip=4, mean=(0.0, 2.0), std=(1.0, 1.0))
 HOSTILE = "</script><b>&\udcff ä.mp4"
 
 
@@ -244,11 +248,30 @@ def test_names_are_those_of_the_run():
     for regularizer in ("sigreg", "vcreg"):
         assert NextLatent(NextLatentConfig(regularizer=regularizer)).weights.keys() <= TERMS.keys()
     settings = {"vcreg": "isotropy"}
-    for config in (NextLatentConfig(), NextPixelsConfig(), MaskedConfig()):
-        weights = build_objective(config, WorldModel(small)).weights
+    acting = ModelConfig(view=small.view, encoder=PooledConfig(), predictor=SteeredConfig(), actions=ACTS)
+    carrying = dataclasses.replace(small, predictor=RecurrentConfig(hidden=8, carry=True))
+    for config, build in (
+        (NextLatentConfig(), carrying),
+        (NextLatentConfig(inverse=2.0), acting),
+        (NextPixelsConfig(), small),
+        (MaskedConfig(), small),
+    ):
+        weights = build_objective(config, WorldModel(build)).weights
         assert {term: getattr(config, TERMS[term]) for term in weights} == weights
         settings |= {term: TERMS[term] for term in weights}
     assert settings == TERMS
+
+
+def test_the_card_of_a_model_that_acts_speaks_of_acting(tmp_path):
+    config = ModelConfig(view=small.view, encoder=PooledConfig(latent_width=9), predictor=SteeredConfig(), actions=ACTS)
+    lines = [line | {"action_shuffle_ratio": 3.25} for line in diary() if "rank" in line]
+    page = page_of(folder_of(tmp_path / "m", lines, config=config))
+    assert "4 steps (3.2 s) ahead" in page.text  # a step is four frames at five a second
+    assert "from -1.0, 0.0 to 1.0, 5.0, in blocks of 4" in page.text
+    assert "margins and the gate of guardrails" in page.text
+    assert "3.25" in page.text
+    assert "foretell plan" in page.text
+    assert "alarm line" not in page.text
 
 
 def test_loss_curve_has_its_terms(tmp_path):

@@ -41,6 +41,8 @@ class NextLatentConfig:
     """Random directions of SIGReg in a step."""
     within_floor: float = 0.5
     """Deviation over a clip that a moving token should reach."""
+    carry: float = 1.0
+    """Weight of carrying the picture on, where the predictor says how it moves; that teaches nothing else."""
     inverse: float = 0.0
     """Weight of reading what was done from the latents before and after it; for models that act."""
     settle: float = 0.0
@@ -73,7 +75,7 @@ class NextLatent(nn.Module):
         self.weights = {"next": config.next, "rollout": config.rollout, "within": config.within}
         self.weights[config.regularizer] = config.isotropy
         if model is not None and model.carries:
-            self.weights["carry"] = 1.0
+            self.weights["carry"] = config.carry
         if config.inverse:
             if model is None or model.config.actions is None:
                 raise ConfigError(f"objective inverse: got {config.inverse}, but this model does not act: leave it out")

@@ -32,7 +32,8 @@ HEADLINE_STEPS = 4
 """How far ahead the page's first sentence looks, as do the alarms."""
 NAMES_SHOWN = 500
 """Held-out clips that are named; the rest are in config.json."""
-TERMS = {term: term for term in ("next", "rollout", "within", "masked")} | {"sigreg": "isotropy", "vcreg": "isotropy"}
+TERMS = {term: term for term in ("next", "rollout", "within", "carry", "inverse", "masked")}
+TERMS |= {"sigreg": "isotropy", "vcreg": "isotropy"}
 """Terms of the loss -> the setting that weighs them."""
 
 
@@ -55,6 +56,8 @@ def write_card(folder: Path) -> Path:
 def render(name: str, facts: dict[str, Any], diary: list[dict[str, Any]], calibration: Calibration | None) -> str:
     """The page of the model folder `name` as text."""
     config = config_from_json(facts["model"])
+    acts = config.actions
+    calibrated = "alarm line" if acts is None else "margins and the gate of guardrails"
     looks = [line for line in diary if "rank" in line]
     chosen = facts["chosen"]
     errors = foresight(chosen)
@@ -67,12 +70,17 @@ def render(name: str, facts: dict[str, Any], diary: list[dict[str, Any]], calibr
             command=shlex.quote(name + "/"),
             facts=facts,
             view=config.view,
+            acts=acts,
+            step_seconds=(1 if acts is None else acts.skip) / config.view.fps,
             model=_model(config),
             training=_training(facts, diary),
-            parts=_parts(facts["split"], config.view.fps),
+            parts=_parts(facts["split"], config.view.fps, calibrated),
             errors=errors,
             headline=_headline(errors),
-            monitors=[(monitor, measured(chosen, monitor.key)) for monitor in monitors_of(config.encoder.latent_width)],
+            monitors=[
+                (monitor, measured(chosen, monitor.key))
+                for monitor in monitors_of(config.encoder.latent_width, acting=acts is not None)
+            ],
             chosen=chosen,
             looks=looks,
             alarms=alarms,
@@ -119,12 +127,12 @@ def _training(facts: dict[str, Any], diary: list[dict[str, Any]]) -> dict[str, A
     return settings | {"steps": steps, "speed": speed, "seconds": frames / speed if speed else None}
 
 
-def _parts(split: dict[str, list[dict[str, Any]]], fps: float) -> list[dict[str, Any]]:
+def _parts(split: dict[str, list[dict[str, Any]]], fps: float, calibrated: str) -> list[dict[str, Any]]:
     """The parts of the footage: how much, for what, and by name where it was held out."""
     purposes = {
         "train": "to learn from",
         "development": "held out: to watch training, choose the checkpoint and learn the usual size of errors",
-        "calibration": "held out: to set the alarm line",
+        "calibration": f"held out: to set the {calibrated}",
     }
     return [
         {
@@ -178,7 +186,8 @@ def _charts(facts: dict[str, Any], diary: list[dict[str, Any]], looks: list[dict
         return {name: points for name, points in found.items() if points}
 
     weights = facts["run"]["train"]["objective"]
-    terms = {term: over(diary, term, weights[weight]) for term, weight in TERMS.items() if term in diary[-1]}
+    # what a model folder of before does not name weighed 1, as it does now
+    terms = {term: over(diary, term, weights.get(weight, 1.0)) for term, weight in TERMS.items() if term in diary[-1]}
     deviations = {"middle": "std_median", "least": "std_min", "largest": "std_max", "inside clips": "std_within"}
     drawn = [
         draw("Error over copy", "Below 1 it foretells better than repeating the last latent.", ahead("copy"),

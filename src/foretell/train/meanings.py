@@ -38,8 +38,14 @@ class Monitor:
         return "in range" if self.low <= value <= self.high else "out of range"
 
 
-def monitors_of(latent_width: int) -> list[Monitor]:
-    """The monitors beside the errors, for latents of this width."""
+def monitors_of(latent_width: int, *, acting: bool = False) -> list[Monitor]:
+    """The monitors beside the errors, for latents of this width; of a model that acts one more."""
+    shuffled = Monitor(
+        key="action_shuffle_ratio",
+        name="Action shuffle ratio",
+        low=1.1,
+        meaning="Error if it is told what was done in another clip, over the usual one. Near 1, it does not listen.",
+    )
     return [
         Monitor(
             key="rank",
@@ -88,6 +94,7 @@ def monitors_of(latent_width: int) -> list[Monitor]:
             low=0.05,
             meaning="Mean change of a pixel from step to step, in grey levels of 255. Near 0, nothing happens to learn from.",
         ),
+        *([shuffled] if acting else []),
     ]
 
 
