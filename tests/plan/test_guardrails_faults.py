@@ -38,11 +38,11 @@ def tasks():
     return draw_tasks(small_world(), CONFIG).tasks
 
 
-def guarded(alpha: float = 0.05, surprises=None, mode: str = "slow") -> GuardedActor:
+def guarded(alpha: float = 0.05, surprises=None, mode: str = "slow", rate: float = math.inf) -> GuardedActor:
     model, heads = small_model()
     speed = model.config.actions.space.high
     rails = Guardrails(
-        limits=ActionLimits(low=model.config.actions.space.low, high=speed, rate=(math.inf, math.inf)),
+        limits=ActionLimits(low=model.config.actions.space.low, high=speed, rate=(rate, rate)),
         surprise=SurpriseGate(alpha=alpha),
         watchdog=Watchdog(plan_seconds=0.5, frame_seconds=0.3, frozen_frames=2),
         fallback=Fallback(kind="hold"),
@@ -70,6 +70,24 @@ def test_without_a_fault_nothing_is_vetoed(mode, tasks, tmp_path):
     closing = actor.actor.guard.log.close()
     found = audit(tmp_path / "log.jsonl", expect=closing)
     assert (found.valid, found.fallbacks, found.decisions) == (True, 0, outcomes.decisions)
+
+
+@pytest.mark.parametrize("mode", ["slow", "fast", "both"])
+def test_plans_keep_to_rates_and_are_carried_out(mode, tasks):
+    """Of candidates drawn at random none would: change by change each would have to be slow by chance."""
+    rate = 0.05
+    actor, sent = guarded(mode=mode, rate=rate), [tasks[0].done[None, -1:].astype(np.float64)]
+    act = actor.act
+
+    def noted(live, frames):
+        acts = act(live, frames)
+        sent.append(acts.actions.astype(np.float64))
+        return acts
+
+    actor.act = noted
+    assert not run_tasks(small_world(), tasks[:1], actor, CONFIG.budget).alarmed.any()
+    changes = np.abs(np.diff(np.concatenate(sent, 1), axis=1))
+    assert 0.5 * rate < changes.max() <= rate
 
 
 @pytest.mark.parametrize("fault", CAUGHT)

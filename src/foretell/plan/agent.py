@@ -63,6 +63,8 @@ class Agent:
         self.actions = model.config.actions
         self.low, self.high = self.actions.low, self.actions.high
         """Least and greatest values of a block (A',); a guard may narrow them."""
+        self.follow: Callable[[Tensor], Tensor] = _as_it_is
+        """What is done if blocks (B, S, T, A') are asked for; a guard may slow them. Plans are judged and given so."""
         self.begin(0)
 
     def begin(self, batch: int) -> None:
@@ -105,6 +107,7 @@ class Agent:
             if self.config.mode == "both":
                 found = self._search(judge, self.plan.actions)
                 self.plan = found._replace(evaluated=found.evaluated + self.plan.evaluated)
+        self.plan = self.plan._replace(actions=self.follow(self.plan.actions[:, None])[:, 0])
         self.done = 0
         return self.plan
 
@@ -132,9 +135,10 @@ class Agent:
         return rearrange(said, "(b s) t p d -> b s t p d", s=samples)
 
     def judge(self, cost: Cost, excess: Excess | None = None) -> Judge:
-        """Judges candidates by what is imagined of them from here."""
+        """Judges candidates by what is imagined from here of what is done if they are asked for."""
 
-        def judged(actions: Tensor) -> Judged:
+        def judged(asked: Tensor) -> Judged:
+            actions = self.follow(asked)
             imagined = self.imagine(actions)
             price = cost(imagined, actions)
             return Judged(price, torch.zeros_like(price) if excess is None else excess(imagined, actions))
@@ -177,6 +181,10 @@ class Agent:
         choices = rearrange(blocks, "b (k a) -> b k a", k=self.actions.skip)
         chosen = torch.nn.functional.one_hot(choices.argmax(-1), choices.shape[-1])
         return rearrange(chosen.to(blocks.dtype), "b k a -> b (k a)")
+
+
+def _as_it_is(blocks: Tensor) -> Tensor:
+    return blocks
 
 
 def _best_of(proposals: Tensor, judge: Judge) -> Plan:

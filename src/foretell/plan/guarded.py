@@ -33,6 +33,7 @@ class GuardedActor:
             raise ConfigError(f"guard: watches {guard.quantities}, the probe reads {read}: build it with the probe's")
         self.inner, self.agent, self.guard, self.precision = inner, inner.agent, guard, precision
         self.agent.low, self.agent.high = guard.block_limits  # what would be vetoed is not even tried
+        self.agent.follow = guard.follow
         self.taken = taken or guard.clock
         self.skip = inner.skip
         self.decisions: list[Decision] = []
