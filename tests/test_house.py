@@ -23,7 +23,7 @@ storeys = [
     ["shapes", "log"],
     ["data"],
     ["model", "worlds"],
-    ["objectives", "surprise"],
+    ["objectives", "surprise", "doubt"],
     ["train", "evals", "plan"],
     ["domains", "serve", "export"],
     ["presets", "verbs"],
