@@ -23,7 +23,7 @@ from foretell.evals.detect import auroc
 from foretell.objectives.next_latent import NextLatentConfig
 from foretell.surprise.panel import Panel, surprise_of
 
-SIZE = "128x192"
+SIZE = "160x240"
 OBJECTIVE = NextLatentConfig(horizon=8, starts=2)
 SETTINGS = {"steps": 1700, "batch": 2, "window": 32, "check_every": 340}
 HOLD_OUT = 0.12

@@ -27,8 +27,8 @@ storeys = [
     ["train", "evals", "plan"],
     ["domains", "serve", "export"],
     ["presets", "verbs"],
-    ["training", "controls", "planning"],
-    ["evaluating", "acting"],
+    ["training", "controls", "planning", "predicting"],
+    ["evaluating", "acting", "uncertain"],
     ["cli"],
     ["__init__", "__main__"],
 ]

@@ -1,8 +1,8 @@
 """foretell: world models from unlabelled video. See README.md; `foretell --help` for the command line.
 
-The verbs are functions here: record, ingest, train_model, calibrate, watch, evaluate, imagine, plan_and_act,
-evaluate_planning, what_if, audit (foretell.train and foretell.plan are folders). Names are loaded when they are first used:
-importing foretell does no work.
+The verbs are functions here: record, ingest, train_model, calibrate, watch, evaluate, imagine, quantify, predict,
+plan_and_act, evaluate_planning, evaluate_uncertainty, what_if, audit (foretell.train and foretell.plan are folders). Names
+are loaded when they are first used: importing foretell does no work.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ _HOMES = {
     "watch": "verbs",
     "imagine": "verbs",
     "evaluate": "evaluating",
+    "quantify": "predicting",
+    "predict": "predicting",
     "evaluate_planning": "acting",
+    "evaluate_uncertainty": "uncertain",
     "plan_and_act": "acting",
     "what_if": "acting",
     "audit": "acting",

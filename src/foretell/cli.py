@@ -36,6 +36,16 @@ VERBS = {
     "imagine": Verb(
         "verbs", "see how the model thinks a clip goes on", "model/ clip.mp4 --start 8 --horizon 16 --out imagined.mp4"
     ),
+    "quantify": Verb(
+        "predicting",
+        "learn to foretell quantities that are known in some clips, with a band that keeps a promise",
+        "model/ recording/ --names x y",
+    ),
+    "predict": Verb(
+        "predicting",
+        "foretell the quantities of a clip, or say that it does not know",
+        "model/ clip.mp4 --at 8 --out predicted.html",
+    ),
     "plan": Verb(
         "acting",
         "act in a world by planning in imagination, inside guardrails",
@@ -45,6 +55,11 @@ VERBS = {
         "acting",
         "how often a model that acts reaches its goals, beside floors and a ceiling",
         "model/ --world rooms --episodes 100 --planner cem --out result.json",
+    ),
+    "evaluate uncertainty": Verb(
+        "uncertain",
+        "whether it knows what it does not know: bands, doubt, odd clips",
+        "model/ --world buoy --out uncertainty.json",
     ),
     "what-if": Verb(
         "acting",

@@ -53,11 +53,11 @@ def record(
     An option that the world does not read is an error.
 
     Args:
-        world: physics, rooms, pusht or gym:ENV_ID (any Gymnasium environment, as gym:Pendulum-v1).
+        world: physics, buoy (a ball in the wind: what comes is open), rooms, pusht or gym:ENV_ID (any Gymnasium environment, as gym:Pendulum-v1).
         out: Folder to write to; a recording that was cut short goes on.
         episodes: How many videos.
         seed: Every episode follows from (seed, its number).
-        frames: Frames of an episode; 32 in physics, 100 elsewhere, unless given.
+        frames: Frames of an episode; 32 in physics, 24 of the buoy, 100 elsewhere, unless given.
         size: Pixels of a side.
         workers: Processes side by side.
         policy: Rooms, pusht, gym: who acts; mixed draws one of the three for each video.

@@ -13,6 +13,7 @@ _ALL = ("size", "frames")
 _LOOKS = ("texture", "shadows", "noise", "jitter", "renderer")
 READS = {
     "physics": (*_ALL, "scenario", "part", "shapes", "violation", "gravity", *_LOOKS),
+    "buoy": _ALL,
     "rooms": (*_ALL, "policy", "layout", "hazards", "varied"),
     "pusht": (*_ALL, "policy"),
     "gym": (*_ALL, "policy"),
@@ -21,14 +22,14 @@ READS = {
 
 
 def named_world(name: str, options: Mapping[str, Any]) -> World:
-    """The world `name` (physics, rooms, pusht or gym:ENV_ID) to record; `options` are those that were set.
+    """The world `name` (physics, buoy, rooms, pusht or gym:ENV_ID) to record; `options` are those that were set.
 
     Raises ConfigError for an unknown name, an impossible value, and an option that the world does not read.
     """
     kind = name.partition(":")[0]
     if kind not in READS or (":" in name) != (kind == "gym"):
         raise ConfigError(
-            f"world: got {name!r}, expected physics, rooms, pusht or gym:ENV_ID (such as gym:Pendulum-v1)"
+            f"world: got {name!r}, expected physics, buoy, rooms, pusht or gym:ENV_ID (such as gym:Pendulum-v1)"
         )
     for option in options:
         if option not in READS[kind]:
@@ -38,6 +39,10 @@ def named_world(name: str, options: Mapping[str, Any]) -> World:
         from foretell.worlds.physics import Physics
 
         return Physics(**options)
+    if kind == "buoy":
+        from foretell.worlds.buoy import Buoy
+
+        return Buoy(**options)
     acting = {"policy", "frames"}
     world = acted_world(name, {key: value for key, value in options.items() if key not in acting})
     return Played(world, **{key: value for key, value in options.items() if key in acting})
