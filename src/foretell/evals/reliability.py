@@ -46,8 +46,8 @@ def coverage(
         )
     if slices is not None and labels.shape != truth.shape[:1]:
         raise ShapeError(f"coverage: slices {labels.shape} for {len(truth)} units, expected one label a unit")
-    inside = ((low <= truth) & (truth <= high)).all(axis=2)
-    jointly = inside.all(axis=1)
+    inside = np.asarray(((low <= truth) & (truth <= high)).all(axis=2))
+    jointly = np.asarray(inside.all(axis=1))
     by_slice = {str(label): share(jointly[labels == label]) for label in np.unique(labels)}
     large = {name: figure["value"] for name, figure in by_slice.items() if figure["n"] >= fewest}
     return Coverage(
