@@ -1,4 +1,4 @@
-"""All that is watched, taken as one stream: is it still normal footage? An alarm that holds however long one watches."""
+"""All that is watched, taken as one stream: is it still normal footage? A promise that holds however long one watches."""
 
 from __future__ import annotations
 

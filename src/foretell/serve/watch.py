@@ -73,11 +73,11 @@ def watch(
     of normal units that may raise an alarm, or by `false_alarms_per_hour` if that is given. Without calibration p-value
     and alarm stay empty. `stream_alpha` takes all files, in the order of their names, as one stream, too, and tells the
     evidence that it is no longer normal footage; if all of it is normal, this is the highest probability that the stream
-    ever raises an alarm, however long it is. The three files appear together when all is done, or not at all. Memory does not grow with the
-    length of a video, but for a few numbers a step.
+    ever raises an alarm, however long it is. The three files appear together when all is done, or not at all. Memory does
+    not grow with the length of a video, but for a few numbers a step.
 
-    Raises DataError if no file can be read or `out` cannot be written, ConfigError for an impossible rate, and
-    CalibrationError if the calibration has too few units for the rate.
+    Raises DataError if no file can be read or `out` cannot be written, ConfigError for an impossible rate or for
+    `stream_alpha` without calibration, and CalibrationError if the calibration has too few units for the rate.
     """
     model = _watcher(scorer, calibration, alpha, false_alarms_per_hour)
     others = {name: _watcher(other, line, alpha, false_alarms_per_hour) for name, (other, line) in controls.items()}
