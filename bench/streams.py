@@ -3,11 +3,11 @@
     python bench/streams.py
 
 Drift: 100,000 frames of scores (misses in stated spreads) whose scale wanders, swells and jumps; how far the share of
-misses is from the target, overall and in the worst 2,000 frames on end, with the adaptive threshold and with one fixed by 1,000
-calibration scores. False alarms: whole weeks of one score every 10 s in which nothing changes; in how many of them was there
-ever an alarm, with the conformal martingale, with a threshold held against every score, and with the same bets on
-ranks among the calibration alone. Delay: units from a change to the martingale's alarm, by the size of the change (in
-standard deviations of the normal log-score) and by how long all was quiet before.
+misses is from the target, overall and in the worst 2,000 frames on end, with the adaptive threshold and with one fixed
+by 1,000 calibration scores. False alarms: whole weeks of one score every 10 s in which nothing changes; in how many of
+them was there ever an alarm, with the conformal martingale, with a threshold held against every score, and with the
+same bets on ranks among the calibration alone. Delay: units from a change to the martingale's alarm, by the size of the
+change (in standard deviations of the normal log-score) and by how long all was quiet before.
 """
 
 from __future__ import annotations

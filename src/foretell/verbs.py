@@ -142,6 +142,7 @@ def watch(
     *,
     alpha: float = 0.05,
     false_alarms_per_hour: float | None = None,
+    stream_alpha: float | None = None,
 ) -> WatchSummary:
     """Watch videos: how surprised is the model, where and when? Writes surprise.csv, summary.json and report.html.
 
@@ -151,6 +152,8 @@ def watch(
         out: Folder for the three files.
         alpha: At most this share of normal clips raises any alarm.
         false_alarms_per_hour: The same promise in other words; takes the place of alpha.
+        stream_alpha: Also weigh all of it, in the order of names, as one stream: evidence that it is no longer normal, with
+            at most this probability of ever a false alarm, over days or weeks. None leaves it out.
     """
     from foretell.serve.watch import watch as watch_videos
     from foretell.surprise.panel import MODEL, load_panel
@@ -165,6 +168,7 @@ def watch(
         controls=panel.controls,
         alpha=alpha,
         false_alarms_per_hour=false_alarms_per_hour,
+        stream_alpha=stream_alpha,
     )
 
 

@@ -107,7 +107,7 @@ def test_false_alarms_per_hour_and_alpha_are_one_promise():
 
 def test_clips_are_units_of_their_own():
     units = unit_maxima(np.array([np.nan, np.nan, 1.0, 7.0, np.nan, 2.0]), fps=3, unit="clip")
-    assert (units.maxima.tolist(), units.left_out) == ([7.0], 0)
+    assert (units.maxima.tolist(), units.ends.tolist(), units.left_out) == ([7.0], [6], 0)
     for nothing in (np.full(5, np.nan), np.array([])):
         assert unit_maxima(nothing, fps=3, unit="clip").left_out == 1
 
@@ -123,6 +123,7 @@ def test_long_recordings_are_cut_into_full_segments_with_gaps():
     surprise[15] = np.nan
     units = unit_maxima(surprise, **cut)
     assert (units.maxima.tolist(), units.left_out) == ([5.0, 10.0, 20.0], 1)
+    assert units.ends.tolist() == [6, 11, 21]
     for short in (np.arange(3.0), np.full(9, np.nan), np.array([])):
         assert (len(unit_maxima(short, **cut).maxima), unit_maxima(short, **cut).left_out) == (0, 1)
     with pytest.raises(ConfigError, match="a step or more"):

@@ -3,9 +3,9 @@
 A unit is a clip (or a start in it, one a clip): its forecast of Q quantities over H steps, and what came. Its score at
 a step is the largest miss there, counted in the spread that the model stated: s_h = max_q |r_hq| / sigma_hq. One
 quantile of max_h s_h gives a band that holds over the whole horizon at once, with no price for counting steps; one
-quantile for each h gives narrower bands that hold each for its own step only. Both are split conformal: if a new unit is as likely
-to rank anywhere among the n calibration units, the band holds with probability at least `level`, and less than
-level + 1 / (n + 1) where no scores are tied. Given one calibration set, coverage itself is Beta distributed around
+quantile for each h gives narrower bands that hold each for its own step only. Both are split conformal: if a new unit
+is as likely to rank anywhere among the n calibration units, the band holds with probability at least `level`, and less
+than level + 1 / (n + 1) where no scores are tied. Given one calibration set, coverage itself is Beta distributed around
 that: for n = 1,000 and 90%, within about 2 points. Source: Angelopoulos and Bates, arXiv 2107.07511; Stankeviciute et
 al., NeurIPS 2021 (many steps); Diquigiovanni et al., Journal of Multivariate Analysis 189, 2022 (the maximum).
 """
@@ -96,9 +96,9 @@ def unit_scores(residuals: np.ndarray, sigma: np.ndarray) -> np.ndarray:
 def spread_factors(residuals: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """(N, H, Q) residuals and spreads -> (H,) factors f_h to multiply the spreads with: f_h^2 = E r^2 / E sigma^2.
 
-    Raw spreads are overconfident (an ensemble's variance was found 7 times too small), the more so the farther ahead; one
-    number for each step mends the scale and leaves alone which futures count as doubtful. A band does not need it step by step,
-    but the joint one does: else its one quantile is spent on the step that is most overconfident. Fit the factors on
+    Raw spreads are overconfident (an ensemble's variance was found 7 times too small), the more so the farther ahead.
+    One number for each step mends the scale and leaves alone which futures count as doubtful. Bands step by step do not
+    need it, but the joint one does: else its one quantile is spent on the most overconfident step. Fit the factors on
     other clips than the band: clips that were used here are no longer exchangeable with new ones, and a band fitted on
     them promises too much. Raises ShapeError and CalibrationError as `fit_band` does.
     """
@@ -109,8 +109,8 @@ def spread_factors(residuals: np.ndarray, sigma: np.ndarray) -> np.ndarray:
 def conformal_rank(units: int, level: float) -> int:
     """ceil((n + 1) level): which of n scores in ascending order is the quantile; n + 1 says that they are too few.
 
-    Exact, with the level as it is written in decimals: 0.9 of 10 is the 9th, whatever 0.9 is in binary. Raises ConfigError unless
-    0 < level < 1.
+    Exact, with the level as it is written in decimals: 0.9 of 10 is the 9th, whatever 0.9 is in binary. Raises
+    ConfigError unless 0 < level < 1.
     """
     if not 0 < level < 1:
         raise ConfigError(f"level: got {level}, expected more than 0 and less than 1, as 0.9 for 90%")

@@ -9,17 +9,17 @@ p-values. Score t is ranked among all that came before it, the calibration score
 
     p_t = (#{s_i > s_t} + u_t #{s_i = s_t, i <= t}) / (n + t),    u_t uniform on (0, 1], drawn anew.
 
-These are exactly independent and uniform if all n + t scores are exchangeable. Ranks among the n calibration scores alone are
-not: they share one draw of those n. If they happen to lie low, every p-value is a little too small, and over a long
-stream the bets compound that into certain ruin of the promise. The price of the valid choice: what is new becomes usual. A change
-must be caught while it is still rare among all that was seen; after that it counts as normal here.
+These are exactly independent and uniform if all n + t scores are exchangeable. Ranks among the n calibration scores
+alone are not: they share one draw of those n. If they happen to lie low, every p-value is a little too small, and over a
+long stream the bets compound that until the promise is broken. The price of the valid choice: what is new becomes
+usual. A change must be caught while it is still rare among all that was seen; after that it counts as normal here.
 
-Bets. Each step pays eps p^(eps - 1) for eps in BETS, with mean 1 over a uniform p, much for a small p. Money that is put on an eps
-stays on it and compounds. Not all is bet at once, or the fortune would be gone before a late change: what is left in the
-safe after t steps is 1 / log2(2 + t), so a change at step t costs about ln t + 2 ln ln t nats more than one at the start,
-not a number of nats that grows with t. Stakes, a mixture of power martingales begun at every step:
-Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World (2nd ed. 2022), sections 8.1, 8.2 and 9.2
-(Sleeper/Stayer, whose safe is emptied at a constant rate).
+Bets. Each step pays eps p^(eps - 1) for eps in BETS, with mean 1 over a uniform p, much for a small p. Money that is put
+on an eps stays on it and compounds. Not all is bet at once, or the fortune would be gone before a late change: what is
+left in the safe after t steps is 1 / log2(2 + t), so a change at step t costs about ln t + 2 ln ln t nats more than one
+at the start, not a number of nats that grows with t. It is a mixture of power martingales, one begun at every step:
+Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World (2nd ed. 2022), chapters 8 and 9 (algorithm 9.4,
+Sleeper/Stayer, empties its safe at a constant rate).
 
 What is promised on exchangeable scores is not promised on scores that depend on their neighbours: give it one score a
 unit (foretell.surprise.calibrate), with gaps, of the same camera as the calibration, not one a frame.
@@ -44,7 +44,7 @@ class OnlineRanks:
     """p-values of a stream, each ranked among all scores before it. The first ones are those of normal units, if any.
 
     Scores are kept in order, 8 bytes each: a week of one score every 10 s is .5 MB. A step is a binary search and the
-    move of half of them.
+    move of half of them: microseconds after a week, a millisecond once there are some millions.
     """
 
     def __init__(self, normal: Iterable[float] = (), *, seed: int = 0) -> None:

@@ -35,8 +35,8 @@ def coverage(
     """Truth and band (N, H, Q), bounds count as inside; slices: (N,) a label for each unit (fast, hidden, ..).
 
     Conformal bands promise coverage on average over all units, not in a slice: the worst one shows who pays. The worst
-    of many slices lies below the level by chance alone, so look at its interval; slices of less than `fewest` units are not
-    considered. Raises ShapeError if the arrays do not match.
+    of many slices lies below the level by chance alone, so look at its interval; slices of less than `fewest` units are
+    not considered. Raises ShapeError if the arrays do not match.
     """
     truth, low, high = (np.asarray(a, np.float64) for a in (truth, low, high))
     labels = np.asarray([] if slices is None else slices)
@@ -46,8 +46,8 @@ def coverage(
         )
     if slices is not None and labels.shape != truth.shape[:1]:
         raise ShapeError(f"coverage: slices {labels.shape} for {len(truth)} units, expected one label a unit")
-    inside = ((low <= truth) & (truth <= high)).all(axis=2)
-    jointly = inside.all(axis=1)
+    inside = np.asarray(((low <= truth) & (truth <= high)).all(axis=2))
+    jointly = np.asarray(inside.all(axis=1))
     by_slice = {str(label): share(jointly[labels == label]) for label in np.unique(labels)}
     large = {name: figure["value"] for name, figure in by_slice.items() if figure["n"] >= fewest}
     return Coverage(
@@ -79,8 +79,8 @@ def regression_ece(pit: np.ndarray) -> float:
 def crps(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Samples (S, ...) of a forecast and what came (...) -> (...) CRPS, in the unit of the quantity; 0 is perfect.
 
-    The energy form E|X - y| - E|X - X'| / 2, with the second mean over the S (S - 1) pairs of different samples, so that its
-    expectation is the CRPS of the distribution the samples are drawn from, however few they are. Source: Gneiting and
+    The energy form E|X - y| - E|X - X'| / 2, with the second mean over the S (S - 1) pairs of different samples, so that
+    its expectation is the CRPS of the distribution the samples are drawn from, however few they are. Source: Gneiting and
     Raftery, JASA 102, 2007, equation 21; Ferro, QJRMS 140, 2014. Raises ShapeError below 2 samples or for other axes.
     """
     samples, truth = np.asarray(samples, np.float64), np.asarray(truth, np.float64)

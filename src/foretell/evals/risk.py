@@ -15,9 +15,9 @@ COVERAGES = (0.8, 0.9, 0.95, 1.0)
 def risk_coverage(errors: np.ndarray, doubt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Errors and doubts (N,) -> coverage k / N and risk, the mean error of the k least doubtful, (N,) each, k = 1 .. N.
 
-    Errors are in any unit, or 0 and 1. Among equal doubts the order is nobody's merit: their mean error stands for each, which
-    is the expectation over a random order. Source: El-Yaniv and Wiener, JMLR 11, 2010. Raises ShapeError if the two do
-    not match, ConfigError for a number that is not finite (an infinite doubt is allowed).
+    Errors are in any unit, or 0 and 1. Among equal doubts the order is nobody's merit: their mean error stands for each,
+    which is the expectation over a random order. Source: El-Yaniv and Wiener, JMLR 11, 2010. Raises ShapeError if the
+    two do not match, ConfigError for a number that is not finite (an infinite doubt is allowed).
     """
     errors, doubt = np.asarray(errors, np.float64), np.asarray(doubt, np.float64)
     if errors.shape != doubt.shape or errors.ndim != 1 or not len(errors):
@@ -42,10 +42,11 @@ def aurc(errors: np.ndarray, doubt: np.ndarray) -> float:
 
 
 def share_of_gap(errors: np.ndarray, doubt: np.ndarray) -> float:
-    """(random - AURC) / (random - oracle): 1 for doubts that rank as the errors do, 0 for doubts of no use, less for worse.
+    """(random - AURC) / (random - oracle): 1 for doubts that rank as the errors do, 0 for doubts of no use, below 0 worse.
 
-    random: the mean error, which is the expected area in random order; oracle: the area if the errors themselves are the
-    doubts. NaN if all errors are the same, where no order is better than another. Arguments and errors as in `risk_coverage`.
+    random: the mean error, which is the expected area in random order; oracle: the area if the errors themselves are
+    the doubts. NaN if all errors are the same, where no order is better than another. Arguments and errors as in
+    `risk_coverage`.
     """
     random, oracle = float(np.mean(errors)), aurc(errors, errors)
     found = aurc(errors, doubt)

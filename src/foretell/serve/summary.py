@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from foretell.serve.evidence import StreamResult
 from foretell.surprise.calibrate import Calibration
 
 UNCALIBRATED = (
@@ -87,6 +88,8 @@ class WatchSummary:
     skipped: list[Skipped]
     protocol: dict[str, Any]
     """Every setting that could change a number."""
+    stream: StreamResult | None = None
+    """What all of it as one stream came to, where that was asked for."""
     counts: dict[str, float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -110,6 +113,7 @@ class WatchSummary:
             *(f"  skipped {one.file}: {one.reason}" for one in self.skipped),
             *(f"  not scored {one.file}: {one.note}" for one in self.files if one.status != "scored"),
             f"{c['with_alarm']} with an alarm. {self.promise.words}",
+            *([] if self.stream is None else [self.stream.words]),
             *(f"warning: {warning}" for warning in self.warnings),
         ]
         return "\n".join(lines)

@@ -15,6 +15,7 @@ import numpy as np
 from foretell.data.readers import Source, UnreadableSource, find_sources, read
 from foretell.errors import ConfigError, DataError
 from foretell.log import progress as progress_bar
+from foretell.serve.evidence import SEED, Stream
 from foretell.serve.gallery import Gallery
 from foretell.serve.reel import Reel
 from foretell.serve.report import write_report
@@ -63,30 +64,34 @@ def watch(
     controls: dict[str, tuple[Scorer, Calibration | None]],
     alpha: float | None = 0.05,
     false_alarms_per_hour: float | None = None,
+    stream_alpha: float | None = None,
     progress: bool = True,
 ) -> WatchSummary:
     """Score every readable video under `source`; write surprise.csv, summary.json and report.html into `out`.
 
     controls: name -> (scorer, its own calibration), shown beside the model. The alarm line is set by `alpha`, the share
     of normal units that may raise an alarm, or by `false_alarms_per_hour` if that is given. Without calibration p-value
-    and alarm stay empty. The three files appear together when all is done, or not at all. Memory does not grow with the
-    length of a video, but for a few numbers a step.
+    and alarm stay empty. `stream_alpha` takes all files, in the order of their names, as one stream, too, and tells the
+    evidence that it is no longer normal footage; if all of it is normal, this is the highest probability that the stream
+    ever raises an alarm, however long it is. The three files appear together when all is done, or not at all. Memory does
+    not grow with the length of a video, but for a few numbers a step.
 
-    Raises DataError if no file can be read or `out` cannot be written, ConfigError for an impossible rate and
-    CalibrationError if the calibration has too few units for the rate.
+    Raises DataError if no file can be read or `out` cannot be written, ConfigError for an impossible rate or for
+    `stream_alpha` without calibration, and CalibrationError if the calibration has too few units for the rate.
     """
     model = _watcher(scorer, calibration, alpha, false_alarms_per_hour)
     others = {name: _watcher(other, line, alpha, false_alarms_per_hour) for name, (other, line) in controls.items()}
     made = promise(calibration, model.alpha, asked_per_hour=false_alarms_per_hour is not None)
     sources = find_sources(source)
     gallery = Gallery(scorer.view, len(sources))
+    stream = None if stream_alpha is None else Stream(calibration, stream_alpha, scorer.view.fps)
     files: list[FileResult] = []
     skipped: list[Skipped] = []
     with _outputs(out) as parts:
         with SurpriseTable(parts["surprise.csv"]) as table, _counter(progress) as count:
             for one in sources:
                 try:
-                    files.append(_watch_file(one, model, others, table, gallery, count))
+                    files.append(_watch_file(one, model, others, table, gallery, stream, count))
                 except UnreadableSource as error:
                     skipped.append(Skipped(file=one.name, reason=error.reason))
         if not files:
@@ -101,7 +106,9 @@ def watch(
             warnings=_warnings(calibration, made, files),
             files=files,
             skipped=skipped,
-            protocol=_protocol(model, others),
+            protocol=_protocol(model, others)
+            | ({} if stream is None else {"stream": {"alpha": stream_alpha, "seed": SEED}}),
+            stream=None if stream is None else stream.result(),
         )
         write_text(parts["summary.json"], summary.to_json())
         write_report(parts["report.html"], summary, gallery)
@@ -114,6 +121,7 @@ def _watch_file(
     others: dict[str, Watcher],
     table: SurpriseTable,
     gallery: Gallery,
+    stream: Stream | None,
     count: Callable[[int], object],
 ) -> FileResult:
     """Stream one video: rows into the table, what is worth showing into the gallery. Raises UnreadableSource."""
@@ -141,6 +149,8 @@ def _watch_file(
     footage = reel.footage()
     if footage is None:
         raise UnreadableSource(source.path, "no frame in it")
+    if stream is not None:
+        stream.add(source.name, np.array(track.surprise))
     result = _result(source.name, broke_off, model, track, beside, table)
     gallery.offer(result, footage, track, beside)
     return result

@@ -157,6 +157,8 @@ class Units(NamedTuple):
 
     maxima: np.ndarray
     """(n,) largest surprise of each unit."""
+    ends: np.ndarray
+    """(n,) the step after each unit's last."""
     left_out: int
     """Units without a scored step; 1 for a recording shorter than one segment."""
 
@@ -171,7 +173,7 @@ def unit_maxima(
     """
     surprise = np.asarray(surprise, dtype=np.float64)
     if unit == "clip":
-        pieces = [surprise]
+        starts, length = np.zeros(1, np.int64), len(surprise)
     else:
         length, gap = round(segment_seconds * fps), round(gap_seconds * fps)
         if length < 1 or gap < 0:
@@ -181,9 +183,14 @@ def unit_maxima(
             )
         scored = np.flatnonzero(~np.isnan(surprise))
         first = int(scored[0]) if len(scored) else len(surprise)
-        pieces = [surprise[at : at + length] for at in range(first, len(surprise) - length + 1, length + gap)]
-    maxima = [np.nanmax(piece) for piece in pieces if not np.isnan(piece).all()]
-    return Units(np.array(maxima, dtype=np.float64), left_out=max(1, len(pieces)) - len(maxima))
+        starts = np.arange(first, len(surprise) - length + 1, length + gap)
+    counted = [int(at) for at in starts if not np.isnan(surprise[at : at + length]).all()]
+    maxima = [np.nanmax(surprise[at : at + length]) for at in counted]
+    return Units(
+        maxima=np.array(maxima, dtype=np.float64),
+        ends=np.array(counted, dtype=np.int64) + length,
+        left_out=max(1, len(starts)) - len(counted),
+    )
 
 
 def units_needed(alpha: float) -> int:
