@@ -53,7 +53,7 @@ def record(
     An option that the world does not read is an error.
 
     Args:
-        world: physics, buoy (a ball in the wind: what comes is open), rooms, pusht or gym:ENV_ID (any Gymnasium environment, as gym:Pendulum-v1).
+        world: physics, buoy (a ball in the wind), rooms, pusht or gym:ENV_ID (any Gymnasium environment, as gym:Pendulum-v1).
         out: Folder to write to; a recording that was cut short goes on.
         episodes: How many videos.
         seed: Every episode follows from (seed, its number).
