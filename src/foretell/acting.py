@@ -159,7 +159,7 @@ def plan(
     Args:
         model: The folder of a model that acts.
         out: Folder to write: decisions.jsonl, run.mp4, report.html, margin.json.
-        guardrails: A toml file; docs/guardrails.md has an example.
+        guardrails: A toml file, such as examples/guardrails.toml; docs/guardrails.md explains it.
         world: rooms, pusht or gym:ENV_ID.
         episodes: Tasks, one after the other.
         seed: Of tasks and planner.
