@@ -1,4 +1,4 @@
-"""The verbs of acting, run for real at tiny size: record rooms, train, evaluate, plan inside guardrails, audit, ask what if."""
+"""The verbs of acting, run for real at tiny size: record rooms, train, evaluate, plan inside guardrails, audit."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,8 @@ import pytest
 
 from foretell.cli import main
 from foretell.serve import fitted
+from foretell.train import run
+from foretell.train.heads import HeadsConfig, fit_heads
 
 RAILS = """
 delta = 0.4
@@ -32,10 +34,15 @@ kind = "hold"
 def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a recording of rooms and a model that acts."""
     at = tmp_path_factory.mktemp("acting")
-    world = ["--policy", "mixed", "--frames", "60", "--size", "32", "--episodes", "16", "--seed", "3"]
+    short = HeadsConfig(steps=60)
+    world = ["--policy", "mixed", "--frames", "60", "--size", "32", "--episodes", "20", "--seed", "3"]
     assert main(["record", "rooms", *world, "--out", f"{at}/data"]) == 0
     tiny = ["--steps", "4", "--batch", "4", "--window", "6", "--check-every", "2", "--hold-out", "0.4", "--size", "32"]
-    assert main(["train", f"{at}/data", "--out", f"{at}/model", "--preset", "act", *tiny]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            run, "fit_heads", lambda model, cache, names, _, seed: fit_heads(model, cache, names, short, seed)
+        )
+        assert main(["train", f"{at}/data", "--out", f"{at}/model", "--preset", "act", *tiny]) == 0
     (at / "guardrails.toml").write_text(RAILS)
     return at
 

@@ -20,7 +20,7 @@ _HOMES = {
     "evaluate": "evaluating",
     "evaluate_planning": "acting",
     "plan_and_act": "acting",
-    "what_if": "acting",
+    "what_if": "serve.what_if",
     "audit": "acting",
     "Store": "data.store",
     "View": "data.clip",

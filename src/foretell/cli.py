@@ -47,7 +47,7 @@ VERBS = {
         "model/ --world rooms --episodes 100 --planner cem --out result.json",
     ),
     "what-if": Verb(
-        "acting",
+        "serve.what_if",
         "imagine what follows if something else is done",
         "model/ clip.mp4 --start 20 --actions examples/left.csv examples/down.csv --out what_if.html",
     ),

@@ -18,8 +18,8 @@ from foretell import log
 from foretell.errors import ConfigError
 from foretell.evals.intervals import Figure, share
 from foretell.evals.planning import ahead_of, no_silent_failure, steps_taken, success
-from foretell.model.folder import load_model, read_config
-from foretell.model.heads import Heads, load_heads
+from foretell.model.folder import read_config
+from foretell.model.mind import Mind
 from foretell.model.world_model import WorldModel
 from foretell.plan.actors import AgentActor, Aim, OracleActor, PolicyActor, difference, image_cost, way_length
 from foretell.plan.agent import Agent, AgentConfig
@@ -102,7 +102,7 @@ class Runs(dict[str, np.ndarray]):
 
 def evaluate_in(
     world: ActWorld,
-    folder: Path,
+    mind: Mind,
     out: Path,
     config: PlanningConfig,
     *,
@@ -110,21 +110,19 @@ def evaluate_in(
     changed: Mapping[str, ActWorld] | None = None,
     behind: Callable[[AgentActor], Actor] | None = None,
 ) -> PlanningSummary:
-    """Evaluate a model folder in `world` and write the result file `out`.
+    """Evaluate a model that acts in `world` and write the result file `out`.
 
     `changed` are the same world in other looks, name -> world; start and goal of the same tasks are shown in these. `behind`
     puts an agent behind guardrails, all doubts forgotten: it then acts so, too, in the usual looks and in the others. One
     thread. Raises ConfigError if the world's actions or pictures are not those of the model, DataError for too few tasks.
     """
-    model = load_model(folder)
-    heads, _ = load_heads(folder, model)
-    check_fits(model, world)
+    check_fits(mind.model, world)
     tasks = draw_tasks(world, config.tasks)
     runs = Runs(tasks.tasks, config.tasks.budget)
     seeds = range(config.planner_seeds)
 
     def agents(agent: AgentConfig) -> list[AgentActor]:
-        return [AgentActor(one_agent(model, heads, agent, seed), config.aim, config.over) for seed in seeds]
+        return [AgentActor(one_agent(mind, agent, seed), config.aim, config.over) for seed in seeds]
 
     for mode in MODES:
         runs.add(mode, world, agents(replace(config.agent, mode=mode)))
@@ -138,19 +136,17 @@ def evaluate_in(
             runs.add(f"guarded, changed {name}", other, [behind(actor) for actor in agents(config.agent)], shown)
     if behind is not None:
         runs.add("guarded", world, [behind(actor) for actor in agents(config.agent)])
-    add_floors(runs, world, config, model)
+    add_floors(runs, world, config, mind.model)
     lead = config.agent.mode
     metrics = model_figures(runs, lead) | {
-        f"seconds of one plan, {mode}": seconds_of_one_plan(
-            model, heads, replace(config.agent, mode=mode), config, tasks
-        )
+        f"seconds of one plan, {mode}": seconds_of_one_plan(mind, replace(config.agent, mode=mode), config, tasks)
         for mode in MODES
     }
     floors = floor_figures(runs)
     log.write_result(
         out,
         command=command,
-        protocol=protocol(folder, world, config, tasks, changed or {}),
+        protocol=protocol(mind.folder, world, config, tasks, changed or {}),
         seeds=list(seeds),
         metrics=metrics,
         baselines=floors,
@@ -174,9 +170,9 @@ def check_fits(model: WorldModel, world: ActWorld) -> None:
         )
 
 
-def one_agent(model: WorldModel, heads: Heads, config: AgentConfig, seed: int) -> Agent:
+def one_agent(mind: Mind, config: AgentConfig, seed: int) -> Agent:
     """An agent with chance of its own."""
-    return Agent(model, config, torch.Generator().manual_seed(seed), heads)
+    return Agent(mind.model, config, torch.Generator().manual_seed(seed), mind.heads)
 
 
 def fewer(config: AgentConfig, samples: int) -> AgentConfig:
@@ -236,19 +232,17 @@ def floor_figures(runs: Runs) -> dict[str, Figure]:
     return {f"success, {name}": success(runs[name]) for name in ("random", "scripted", "oracle") if name in runs}
 
 
-def seconds_of_one_plan(
-    model: WorldModel, heads: Heads, agent: AgentConfig, config: PlanningConfig, tasks: Tasks
-) -> Figure:
+def seconds_of_one_plan(mind: Mind, agent: AgentConfig, config: PlanningConfig, tasks: Tasks) -> Figure:
     """Processor seconds from a frame to a plan, for one environment: lowest, median and highest of several."""
     taken = []
     for number in range(TIMED):
         task = tasks.tasks[number % len(tasks.tasks)]
-        one = one_agent(model, heads, agent, number)
+        one = one_agent(mind, agent, number)
         one.begin(1)
         goal = one.encode(task.goal_frame[None])
         before = time.process_time()
         one.see(task.goal_frame[None])
-        one.propose(image_cost(config.aim, goal, heads, config.over), goal)
+        one.propose(image_cost(config.aim, goal, mind.heads, config.over), goal)
         taken.append(time.process_time() - before)
     return {"value": statistics.median(taken), "low": min(taken), "high": max(taken), "n": TIMED}
 

@@ -22,7 +22,7 @@ from foretell.plan.planners import Plan, PlannerConfig, make_plan, shifted
 from foretell.worlds.floorplan import advance, look_up, steps_to
 from foretell.worlds.policies import Policy, PolicyName, policy
 from foretell.worlds.rooms import Rooms
-from foretell.worlds.world import ActWorld
+from foretell.worlds.world import ActWorld, Restorable
 
 Aim = Literal["latent", "reach", "blend"]
 """What a goal image asks for: latents near its own; few steps to it, as the head says; or both."""
@@ -112,9 +112,7 @@ class OracleActor:
 
     def begin(self, worlds: Sequence[ActWorld], tasks: Sequence[Task]) -> None:
         """Look at the worlds, and keep copies to try things in. Raises ConfigError if they cannot be put into a state."""
-        if not hasattr(worlds[0], "restore"):
-            raise ConfigError(f"oracle: {worlds[0]!r} cannot be put into a state; evaluate without the ceiling")
-        self.worlds, self.trial = worlds, [copy.deepcopy(world) for world in worlds]
+        self.worlds, self.trial = worlds, [_restorable(copy.deepcopy(world)) for world in worlds]
         self.far = [self.distance(world, task.goal) for world, task in zip(worlds, tasks, strict=True)]
         self.plan: Plan | None = None
         self.rows = np.arange(len(tasks))
@@ -149,10 +147,15 @@ class OracleActor:
         return Acts(blocks, np.zeros(len(live), bool))
 
 
-def true_states(world: ActWorld, state: np.ndarray, actions: np.ndarray) -> np.ndarray:
+def _restorable(world: ActWorld) -> Restorable:
+    if not isinstance(world, Restorable):
+        raise ConfigError(f"oracle: {world!r} cannot be put into a state; evaluate without the ceiling")
+    return world
+
+
+def true_states(world: Restorable, state: np.ndarray, actions: np.ndarray) -> np.ndarray:
     """What comes of S ways to act (S, N, A) from `state` (Q,), after each step: (S, N, Q). Changes the world."""
-    restore: Callable[[np.ndarray], None] = world.restore  # type: ignore[attr-defined]
-    restore(state)
+    world.restore(state)
     came = np.empty((*actions.shape[:2], len(state)))
     if isinstance(world, Rooms):  # all at once: this is what makes a ceiling of a hundred episodes affordable
         came[:], places = state, np.repeat(state[None, :2], len(actions), 0)
@@ -161,7 +164,7 @@ def true_states(world: ActWorld, state: np.ndarray, actions: np.ndarray) -> np.n
             came[:, step, :2] = places
         return came
     for way, one in zip(came, actions, strict=True):
-        restore(state)
+        world.restore(state)
         for step, action in enumerate(one):
             world.step(action)
             way[step] = world.state()
