@@ -84,6 +84,25 @@ def test_a_guarded_run_can_be_looked_at_and_audited(
     assert main(["plan", f"{road}/model", "--out", f"{tmp_path}/run", *few]) == 2  # a log is never written over
 
 
+def test_goals_may_be_asked_for_in_words(
+    road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitted, "STEPS", 2)
+    few = ["--episodes", "2", "--budget", "5", "--size", "32", "--guardrails", f"{road}/guardrails.toml"]
+    there = ["--to", "x=24", "y=8", "--within", "2"]
+    assert main(["plan", f"{road}/model", "--out", f"{tmp_path}/run", *few, *there]) == 0
+    assert "of 2 goals reached" in capsys.readouterr().out
+    assert "x at 24 (within 2), y at 8 (within 2)" in (tmp_path / "run" / "report.html").read_text()
+    for wrong, says in (
+        (["--to", "z=24"], "NAME one of x, y"),
+        (["--to", "x=24", "--mode", "both"], "use mode slow"),
+        (["--within", "2"], "about --to"),
+    ):
+        assert main(["plan", f"{road}/model", "--out", f"{tmp_path}/none", *few, *wrong]) == 2
+        assert says in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 def test_without_guardrails_nothing_runs(road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", f"{road}/model", "--out", f"{tmp_path}/run", "--guardrails", f"{tmp_path}/none.toml"]) == 2
     assert "none.toml" in capsys.readouterr().err

@@ -23,6 +23,7 @@ from foretell.plan.margin import Margin
 from foretell.plan.planners import PlannerConfig
 from foretell.plan.refine import CategoricalConfig, CEMConfig, GradientConfig, ICEMConfig, MPPIConfig
 from foretell.plan.rehearse import rehearsed_margin
+from foretell.plan.set_points import SetPoints, read_set_points
 from foretell.planning import PlanningConfig, PlanningSummary, check_fits, evaluate_in, one_agent
 from foretell.serve.witness import RunSummary, carry_out
 from foretell.verbs import one_thread
@@ -111,8 +112,10 @@ def plan(
     seed: int = 0,
     goal_ahead: int = 25,
     budget: int = 50,
+    to: tuple[str, ...] = (),
+    within: float | None = None,
     planner: PlannerName = "cem",
-    mode: Literal["fast", "slow", "both"] = "both",
+    mode: Literal["fast", "slow", "both"] | None = None,
     margin: Path | None = None,
     rehearse: int = 0,
     size: int = 64,
@@ -134,8 +137,11 @@ def plan(
         seed: Of tasks and planner.
         goal_ahead: Frames from start to goal in the episode that a task comes from.
         budget: Steps in which the goal must be reached.
+        to: In place of goal images: NAME=VALUE, one or more, of quantities that the model's probe reads, such as x=40 y=20.
+        within: How far each quantity of --to may truly be from its value to count as there, in its own units; a quarter of
+            its deviation in the recording unless given.
         planner: How it searches; categorical for discrete actions.
-        mode: fast: what the inverse model says; slow: search; both: search from there.
+        mode: fast: what the inverse model says; slow: search; both: search from there. Unless given both, and slow for --to.
         margin: margin.json of an earlier run, whose margins to keep to.
         rehearse: So many plans are first carried out in the simulator, and the margins calibrated on them: planners seek
             what a model gets wrong.
@@ -148,16 +154,20 @@ def plan(
     mind, rails = load_mind(Path(model)), Guardrails.load(Path(guardrails))
     acted = _world(mind, world, size, layout, hazards, varied)
     check_fits(mind.model, acted)
-    agent = one_agent(mind, AgentConfig(mode=mode, planner=_planner(planner, acted)), seed)
-    inner = AgentActor(agent, "blend", "sum")
+    wanted = _wanted(mind, to, within)
+    agent = AgentConfig(mode=mode or ("slow" if wanted else "both"), planner=_planner(planner, acted))
+    cost = wanted.cost(mind.heads.probe) if wanted and mind.heads.probe else None
+    inner = AgentActor(one_agent(mind, agent, seed), "blend", "sum", cost)
     actor = guarded(mind, acted, rails, inner, Margin.load(Path(margin)) if margin else None)
+    there = None if wanted is None else wanted.hold
     tasks = TaskConfig(
         episodes=episodes, goal_ahead=goal_ahead, budget=budget, frames=_frames(goal_ahead), seed=TASKS + seed
     )
     if rehearse:
-        aside = draw_tasks(acted, replace(tasks, episodes=rehearse, seed=REHEARSALS + seed)).tasks
+        aside = draw_tasks(acted, replace(tasks, episodes=rehearse, seed=REHEARSALS + seed), there).tasks
         actor = guarded(mind, acted, rails, inner, rehearsed_margin(actor, acted, aside))
-    return carry_out(mind, acted, actor, draw_tasks(acted, tasks).tasks, budget, Path(out), _command())
+    drawn = draw_tasks(acted, tasks, there).tasks
+    return carry_out(mind, acted, actor, drawn, budget, Path(out), command=_command(), to=wanted)
 
 
 def audit(log: Positional[Path], *, expect: str | None = None) -> Audit:
@@ -178,6 +188,15 @@ def _planner(name: PlannerName, world: ActWorld) -> PlannerConfig:
             f"planner {name}: the actions of {world!r} are {kind}; categorical is for choices, the rest for numbers"
         )
     return CategoricalConfig(choices=world.actions.width) if world.actions.discrete else PLANNERS[name]
+
+
+def _wanted(mind: Mind, to: tuple[str, ...], within: float | None) -> SetPoints | None:
+    """What --to and --within ask for; None where goals are images. Raises ConfigError."""
+    if to:
+        return read_set_points(to, within, mind.heads.probe)
+    if within is not None:
+        raise ConfigError(f"--within {within:g}: it is about --to, which is not there; add it, or leave --within out")
+    return None
 
 
 def _frames(goal_ahead: int) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 from foretell.errors import ConfigError
 from foretell.model.actions import ActionConfig
 from foretell.model.heads import Heads
-from foretell.plan.agent import Agent
+from foretell.plan.agent import Agent, Excess
 from foretell.plan.candidates import Judged
 from foretell.plan.costs import Cost, GoalLatent, Over, Reach, Weighted
 from foretell.plan.episodes import Acts, Task
@@ -42,10 +42,17 @@ def image_cost(aim: Aim, goal: Tensor, heads: Heads | None, over: Over = "sum") 
 
 
 class AgentActor:
-    """The model's agent, after a goal image. It looks at frames alone."""
+    """The model's agent, after a goal image or whatever else is wanted. It looks at frames alone."""
 
-    def __init__(self, agent: Agent, aim: Aim = "blend", over: Over = "sum") -> None:
-        self.agent, self.aim, self.over = agent, aim, over
+    def __init__(self, agent: Agent, aim: Aim = "blend", over: Over = "sum", wanted: Cost | None = None) -> None:
+        """wanted: a cost in place of that of the goal images, for all environments alike.
+
+        Raises ConfigError if the agent reacts: the inverse model knows no other goals than images.
+        """
+        mode = agent.config.mode
+        if wanted is not None and mode != "slow":
+            raise ConfigError(f"agent: mode {mode} reacts to a goal image, and there is none; use mode slow")
+        self.agent, self.aim, self.over, self.wanted = agent, aim, over, wanted
         self.skip = agent.actions.skip
 
     def begin(self, worlds: Sequence[ActWorld], tasks: Sequence[Task]) -> None:
@@ -61,11 +68,17 @@ class AgentActor:
     def act(self, live: np.ndarray, frames: np.ndarray) -> Acts:
         """See, propose, do."""
         self.agent.keep(np.searchsorted(self.rows, live))
-        self.rows, goal = live, self.goals[torch.from_numpy(live)]
+        self.rows = live
         self.agent.see(frames)
-        block = self.agent.propose(image_cost(self.aim, goal, self.agent.heads, self.over), goal).actions[:, 0]
+        block = self.propose(live).actions[:, 0]
         self.agent.did(block)
         return Acts(rearrange(block.numpy(), "b (k a) -> b k a", k=self.skip), np.zeros(len(live), bool))
+
+    def propose(self, live: np.ndarray, excess: Excess | None = None) -> Plan:
+        """The agent's plan for the environments `live` (n,), after what was seen last; excess: constraints."""
+        goal = self.goals[torch.from_numpy(live)]
+        cost = image_cost(self.aim, goal, self.agent.heads, self.over) if self.wanted is None else self.wanted
+        return self.agent.propose(cost, goal, excess)
 
 
 class PolicyActor:

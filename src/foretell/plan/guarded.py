@@ -10,7 +10,7 @@ from torch import Tensor
 
 from foretell.errors import ConfigError
 from foretell.model.mind import Mind
-from foretell.plan.actors import AgentActor, image_cost
+from foretell.plan.actors import AgentActor
 from foretell.plan.constraints import Constraints
 from foretell.plan.decisions import Decision
 from foretell.plan.episodes import Acts, Task
@@ -22,7 +22,7 @@ from foretell.worlds.world import ActWorld
 
 
 class GuardedActor:
-    """An agent after a goal image, in many environments, each guarded by itself."""
+    """An agent in many environments, each guarded by itself."""
 
     def __init__(
         self, inner: AgentActor, guard: Guard, precision: Tensor, taken: Callable[[], float] | None = None
@@ -77,9 +77,7 @@ class GuardedActor:
 
     @torch.no_grad()
     def _propose(self) -> Proposal:
-        goal = self.inner.goals[torch.from_numpy(self.rows)]
-        cost = image_cost(self.inner.aim, goal, self.agent.heads, self.inner.over)
-        plan = self.agent.propose(cost, goal, self.guard.excess(self._read))
+        plan = self.inner.propose(self.rows, self.guard.excess(self._read))
         imagined = self.agent.imagine(plan.actions[:, None])[:, 0]
         return Proposal(plan.actions, plan.cost, plan.excess, self._read(imagined))
 

@@ -16,8 +16,9 @@ from foretell.plan.decisions import Audit, Decision, DecisionLog, audit
 from foretell.plan.episodes import Acts, Task, run_tasks
 from foretell.plan.guard import Guard
 from foretell.plan.guarded import GuardedActor
+from foretell.plan.set_points import SetPoints
 from foretell.serve.fitted import fitted_decoder
-from foretell.serve.run_report import Episode, Step, write_run
+from foretell.serve.run_report import Episode, Step, goals_reached, write_run
 from foretell.worlds.world import ActWorld
 
 LOG, MARGIN = "decisions.jsonl", "margin.json"
@@ -30,10 +31,8 @@ class RunSummary:
 
     page: Path
     """The report."""
-    reached: int
-    """Tasks whose goal was reached."""
-    episodes: int
-    """Tasks."""
+    reached: Sequence[int | None]
+    """Frames until the goal was reached, of each task; 0: it was not; None: nobody can say."""
     audit: Audit
     """What the log says."""
     notes: Sequence[str]
@@ -41,8 +40,9 @@ class RunSummary:
 
     def __str__(self) -> str:
         """In words."""
-        head = f"-> {self.page}\n{self.reached} of {self.episodes} goals reached"
-        return "\n".join([head, str(self.audit), *(f"note: {note}" for note in self.notes)])
+        return "\n".join(
+            [f"-> {self.page}", goals_reached(self.reached), str(self.audit), *(f"note: {note}" for note in self.notes)]
+        )
 
 
 class Witness:
@@ -72,42 +72,58 @@ class Witness:
         self.decided[-1].append(self.actor.decisions[0])
         return acts
 
-    def shown(self, task: int, decode: Callable[[Tensor], Tensor]) -> list[Step]:
-        """The steps of a task; `decode`: latents (B, T, P, D) -> uint8 (B, T, 3, H, W)."""
+    def shown(self, task: int, decode: Callable[[Tensor], Tensor], *, goal: bool) -> list[Step]:
+        """The steps of a task, with the goal's picture or without; `decode`: latents (B, T, P, D) -> uint8 (B, T, 3, H, W)."""
         pictures = decode(torch.stack(self.foreseen[task])[None])[0].permute(0, 2, 3, 1).numpy()
         before = [None, *pictures[:-1]]
         rows = zip(self.seen[task], before, self.decided[task], strict=True)
-        return [Step(seen=s, foreseen=f, goal=self.goals[task], decision=d) for s, f, d in rows]
+        wanted = self.goals[task] if goal else None
+        return [Step(seen=s, foreseen=f, goal=wanted, decision=d) for s, f, d in rows]
 
 
 def carry_out(
-    mind: Mind, world: ActWorld, actor: GuardedActor, tasks: Sequence[Task], budget: int, out: Path, command: str
+    mind: Mind,
+    world: ActWorld,
+    actor: GuardedActor,
+    tasks: Sequence[Task],
+    budget: int,
+    out: Path,
+    *,
+    command: str,
+    to: SetPoints | None = None,
 ) -> RunSummary:
     """Act in the tasks one after another; write the log, the margins, the film and the page into `out`.
 
-    Raises DataError if there is a log already, or if nothing can be written.
+    to: what the actor is after, if that is not the tasks' goal images. Raises DataError if there is a log already, or if
+    nothing can be written.
     """
     witness, guard = Witness(actor), actor.guard
     header = guard.stated | {"model": read_config(mind.folder)["sha256"], "world": repr(world), "command": command}
+    header |= {} if to is None else {"to": str(to)}
     with DecisionLog(out / LOG, header) as log:
         guard.log = log
-        reached = [int(run_tasks(world, [task], witness, budget).reached[0]) for task in tasks]
+        reached: list[int | None] = [int(run_tasks(world, [task], witness, budget).reached[0]) for task in tasks]
     if guard.margin is not None:
         guard.margin.save(out / MARGIN)
     notes: list[str] = []
+    if unknown := to.unknown_in(world) if to else []:
+        reached = [None] * len(tasks)
+        notes.append(f"the world does not tell {', '.join(unknown)}: each task was carried on to the end of its budget")
     kept = fitted_decoder(mind.folder, mind.model, tasks[0].seen, None, notes)
-    shown = [Episode(steps=witness.shown(n, kept.decoder.decode), reached=when) for n, when in enumerate(reached)]
+    shown = [
+        Episode(steps=witness.shown(n, kept.decoder.decode, goal=to is None), reached=when)
+        for n, when in enumerate(reached)
+    ]
     facts = {
         "Model": str(mind.folder),
         "World": repr(world),
+        "Goal": "a picture, and the state that it shows" if to is None else f"{to}, by the true state",
         "Margins": _margins(guard),
         "Decoder": f"fitted on {kept.fitted_on}",
     }
     found = audit(out / LOG)
     page = write_run(out, shown, guard.quantities, found, facts, world.fps / actor.skip)
-    return RunSummary(
-        page=page, reached=sum(when > 0 for when in reached), episodes=len(tasks), audit=found, notes=notes
-    )
+    return RunSummary(page=page, reached=reached, audit=found, notes=notes)
 
 
 def _margins(guard: Guard) -> str:
