@@ -87,7 +87,7 @@ def test_the_true_state_decides():
 
 
 def test_starts_that_are_there_already_are_left_out_and_tasks_end_where_it_holds():
-    everywhere = SetPoints(names=("x",), values=(16.0,), within=(12.0,))
+    everywhere = SetPoints(names=("x",), values=(16.0,), within=(16.0,))
     left = replace(everywhere, values=(8.0,), within=(8.0,))
     drawn = draw_tasks(small_world(), replace(TASKS, episodes=6), left.hold)
     assert drawn.solved > 0
