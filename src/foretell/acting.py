@@ -24,6 +24,7 @@ from foretell.plan.planners import PlannerConfig
 from foretell.plan.refine import CategoricalConfig, CEMConfig, GradientConfig, ICEMConfig, MPPIConfig
 from foretell.plan.rehearse import rehearsed_margin
 from foretell.plan.set_points import SetPoints, read_set_points
+from foretell.plan.two_levels import UpperPlanConfig
 from foretell.planning import PlanningConfig, PlanningSummary, check_fits, evaluate_in, one_agent
 from foretell.serve.witness import RunSummary, carry_out
 from foretell.verbs import one_thread
@@ -53,6 +54,7 @@ def evaluate_planning(
     planner: PlannerName = "cem",
     mode: Literal["fast", "slow", "both"] = "both",
     planner_seeds: int = 1,
+    two_levels: bool = False,
     changed_looks: bool = False,
     guardrails: Path | None = None,
     size: int = 64,
@@ -72,6 +74,7 @@ def evaluate_planning(
         planner: How it searches; categorical for discrete actions.
         mode: fast: what the inverse model says; slow: search; both: search from there. All three stand in the table.
         planner_seeds: How often all that is drawn is drawn anew.
+        two_levels: The same agent also acts with sub-goals of the upper level; the model needs one (train --two-levels).
         changed_looks: Rooms: also in colours and sizes that the model has not seen.
         guardrails: A toml file: the agent also acts behind these, in the usual looks and in the changed ones.
         size: Pixels of a side.
@@ -97,6 +100,7 @@ def evaluate_planning(
         tasks=TaskConfig(episodes=episodes, goal_ahead=goal_ahead, budget=budget, frames=_frames(goal_ahead)),
         agent=agent,
         planner_seeds=planner_seeds,
+        two_levels=UpperPlanConfig() if two_levels else None,
     )
     guard = None if rails is None else behind
     return evaluate_in(acted, mind, Path(out), config, command=_command(), changed=looks, behind=guard)

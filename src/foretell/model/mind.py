@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from foretell.model.folder import load_model
+from foretell.model.folder import load_model, read_config
 from foretell.model.heads import Errors, Heads, load_heads
+from foretell.model.upper import FILE, Upper, load_upper
 from foretell.model.world_model import WorldModel
 
 
@@ -22,10 +23,13 @@ class Mind:
     """Probe, inverse model and reach."""
     errors: Errors
     """How the model errs on clips that were set aside."""
+    upper: Upper | None = None
+    """The upper of two levels, if one was trained."""
 
 
 def load_mind(folder: Path) -> Mind:
     """Read a model folder. Raises CheckpointError if the model only watches, or if a file is missing, altered or does not fit."""
     model = load_model(folder)
     heads, errors = load_heads(folder, model)
-    return Mind(folder=folder, model=model, heads=heads, errors=errors)
+    upper = load_upper(folder, model) if FILE in read_config(folder)["sha256"] else None
+    return Mind(folder=folder, model=model, heads=heads, errors=errors, upper=upper)
