@@ -23,17 +23,16 @@ import numpy as np
 from result import write_result
 
 import foretell
-from foretell.acting import guarded
 from foretell.evals.intervals import Figure, exact_share, share
 from foretell.evals.planning import no_silent_failure, success
-from foretell.model.folder import load_model
-from foretell.model.heads import load_heads
+from foretell.model.mind import Mind, load_mind
 from foretell.plan.actors import AgentActor
 from foretell.plan.agent import AgentConfig
 from foretell.plan.episodes import Actor, Acts, Task, TaskConfig, begin_task, draw_tasks, run_tasks
 from foretell.plan.faults import Fault, FaultyActor
-from foretell.plan.guarded import GuardedActor
+from foretell.plan.guarded import GuardedActor, guarded
 from foretell.plan.guardrails import ActionLimits, Fallback, Guardrails, Keep, SurpriseGate, Watchdog
+from foretell.plan.margin import Margin
 from foretell.plan.rehearse import rehearsed_margin
 from foretell.planning import one_agent
 from foretell.worlds.played import Played
@@ -103,16 +102,17 @@ def main() -> None:
         foretell.ingest(arguments.work / "videos", arguments.work / "store", workers=1)
         training = foretell.TrainConfig(steps=arguments.steps, seed=0)
         foretell.train_model(str(arguments.work / "store"), folder, preset="act", config=training)
+    mind = load_mind(folder)
     rehearsal = draw_tasks(WORLD, TaskConfig(episodes=300, seed=SEEDS["rehearsal"])).tasks
-    margin = rehearsed_margin(guarded(folder, WORLD, RAILS, agent(folder)), WORLD, rehearsal)
+    margin = rehearsed_margin(guarded(mind, WORLD, RAILS, agent(mind)), WORLD, rehearsal)
     room = max(max(row) for row in margin.room)
     print(f"margin {room:.1f} px from {margin.plans} rehearsed plans", flush=True)
     tasks = with_room(draw_tasks(WORLD, TaskConfig(episodes=arguments.tasks, seed=SEEDS["tasks"])).tasks, room)
 
     figures: dict[str, Figure] = {}
     for name, inner in (
-        ("unguarded", agent(folder)),
-        ("guarded", guarded(folder, WORLD, RAILS, agent(folder), margin)),
+        ("unguarded", agent(mind)),
+        ("guarded", guarded(mind, WORLD, RAILS, agent(mind), margin)),
     ):
         counted = Counted(inner)
         reached = run_tasks(WORLD, tasks, counted, BUDGET).reached
@@ -124,8 +124,8 @@ def main() -> None:
         figures[f"{name}/plans_that_broke_the_constraint"] = exact_share(sum(counted.planned), len(counted.planned))
         figures[f"{name}/steps_that_fell_back"] = one(counted.frames / counted.skip - len(counted.planned))
         print(name, figures[f"{name}/success"], figures[f"{name}/plans_that_broke_the_constraint"], flush=True)
-    figures |= faults(folder, margin, arguments.fault_tasks, room)
-    figures |= looks(folder, margin, arguments.fault_tasks, room)
+    figures |= faults(mind, margin, arguments.fault_tasks, room)
+    figures |= looks(mind, margin, arguments.fault_tasks, room)
     write_result(
         Path("bench/results/guardrails.json"),
         protocol={
@@ -145,10 +145,9 @@ def main() -> None:
     )
 
 
-def agent(folder: Path) -> AgentActor:
+def agent(mind: Mind) -> AgentActor:
     """The model's agent, with the usual search."""
-    model = load_model(folder)
-    return AgentActor(one_agent(model, load_heads(folder, model)[0], AgentConfig(), 0), "blend", "sum")
+    return AgentActor(one_agent(mind, AgentConfig(), 0), "blend", "sum")
 
 
 def with_room(tasks: Sequence[Task], room: float) -> list[Task]:
@@ -156,12 +155,12 @@ def with_room(tasks: Sequence[Task], room: float) -> list[Task]:
     return [t for t in tasks if t.goal[2] > room and begin_task(WORLD, t).state()[2] > room]
 
 
-def faults(folder: Path, margin: object, count: int, room: float) -> dict[str, Figure]:
+def faults(mind: Mind, margin: Margin, count: int, room: float) -> dict[str, Figure]:
     """Of the episodes under way at onset, how many fell back in that step, and within one step more."""
     tasks = with_room(draw_tasks(WORLD, TaskConfig(episodes=count, seed=SEEDS["faults"], goal_ahead=50)).tasks, room)
     figures: dict[str, Figure] = {}
     for fault in get_args(Fault):
-        actor = guarded(folder, WORLD, IMPATIENT, agent(folder), margin)  # type: ignore[arg-type]
+        actor = guarded(mind, WORLD, IMPATIENT, agent(mind), margin)
         faulty = FaultyActor(actor, fault, ONSET, STEP_SECONDS)
         run_tasks(WORLD, tasks, faulty, BUDGET)
         at = faulty.fallback_at[faulty.seen_wrong & ~faulty.before]
@@ -171,13 +170,13 @@ def faults(folder: Path, margin: object, count: int, room: float) -> dict[str, F
     return figures
 
 
-def looks(folder: Path, margin: object, count: int, room: float) -> dict[str, Figure]:
+def looks(mind: Mind, margin: Margin, count: int, room: float) -> dict[str, Figure]:
     """Changed looks: success, and the share of episodes without a silent failure."""
     figures: dict[str, Figure] = {}
     for name, shift in SHIFTS.items():
         other = Rooms(RoomsConfig(hazards=2, **shift))  # type: ignore[arg-type]
         tasks = with_room(draw_tasks(other, TaskConfig(episodes=count, seed=SEEDS["faults"])).tasks, room)
-        actor: GuardedActor = guarded(folder, other, RAILS, agent(folder), margin)  # type: ignore[arg-type]
+        actor: GuardedActor = guarded(mind, other, RAILS, agent(mind), margin)
         outcomes = run_tasks(other, tasks, actor, BUDGET)
         figures[f"looks/{name}/success"] = success(outcomes.reached[None])
         figures[f"looks/{name}/no_silent_failure"] = no_silent_failure(outcomes.reached[None], outcomes.alarmed[None])

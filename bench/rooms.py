@@ -17,8 +17,7 @@ from pathlib import Path
 from result import write_result
 
 import foretell
-from foretell.model.folder import load_model
-from foretell.model.heads import load_heads
+from foretell.model.mind import load_mind
 from foretell.plan.actors import AgentActor
 from foretell.plan.agent import AgentConfig
 from foretell.plan.episodes import TaskConfig, draw_tasks, run_tasks
@@ -54,7 +53,7 @@ def main() -> None:
             foretell.train_model(str(arguments.work / "store"), model, preset="act", config=training)
             spent.write_text(json.dumps({"cpu_seconds_of_training": time.process_time() - began}))
         if not out.exists():
-            evaluate_in(WORLD, model, out, config, command=f"bench/rooms.py, seed {seed}")
+            evaluate_in(WORLD, load_mind(model), out, config, command=f"bench/rooms.py, seed {seed}")
         result = json.loads(out.read_text(encoding="utf-8"))
         result["metrics"] |= {k: {"value": v} for k, v in json.loads(spent.read_text()).items()}
         result["metrics"]["cpu_seconds_of_one_evaluation"] = {"value": one_evaluation(model)}
@@ -86,10 +85,9 @@ def main() -> None:
 def one_evaluation(folder: Path) -> float:
     """CPU seconds of 100 tasks with the leading mode: tasks drawn, model read, all of them run."""
     began = time.process_time()
-    model = load_model(folder)
-    heads, _ = load_heads(folder, model)
+    mind = load_mind(folder)
     tasks = draw_tasks(WORLD, TASKS)
-    actor = AgentActor(one_agent(model, heads, AgentConfig(), 0), "blend", "sum")
+    actor = AgentActor(one_agent(mind, AgentConfig(), 0), "blend", "sum")
     run_tasks(WORLD, tasks.tasks, actor, TASKS.budget)
     return time.process_time() - began
 

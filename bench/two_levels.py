@@ -24,23 +24,19 @@ from result import write_result
 from torch.utils.flop_counter import FlopCounterMode
 
 import foretell
-from foretell.data.split import split_stretches
-from foretell.data.store import Store
 from foretell.evals.intervals import bootstrap, share
 from foretell.log import Samples, write_whole
-from foretell.model.folder import load_model, read_config
-from foretell.model.heads import Heads, load_heads
-from foretell.model.upper import FILE, Upper, UpperConfig, load_upper, save_upper
-from foretell.model.world_model import WorldModel
+from foretell.model.mind import Mind, load_mind
+from foretell.model.upper import Upper, UpperConfig
 from foretell.plan.actors import AgentActor, Aim, PolicyActor
-from foretell.plan.agent import Agent, AgentConfig
+from foretell.plan.agent import Agent, AgentConfig, Excess
 from foretell.plan.costs import Over
 from foretell.plan.episodes import Actor, Acts, Task, run_tasks
-from foretell.plan.planners import CEMConfig
+from foretell.plan.planners import CEMConfig, Plan
 from foretell.plan.two_levels import TwoLevelsActor, UpperPlanConfig, UpperPlanner, Ways
-from foretell.train.heads import cache_latents
+from foretell.planning import upper_of
 from foretell.train.loop import TrainConfig
-from foretell.train.upper import UpperTraining, fit_upper
+from foretell.train.upper import UpperTraining
 from foretell.training import train
 from foretell.worlds.floorplan import look_up, steps_to, walk
 from foretell.worlds.played import Played
@@ -57,7 +53,6 @@ DEVELOPMENT, TEST = (7001, 40), (8001, 100)
 """Seed of the goals, and how many."""
 IMAGINED = 2000
 """Steps that are imagined for one decision, at both levels together."""
-UPPER, TRAINED = UpperConfig(), UpperTraining()
 ROUNDS, UPPER_ROUNDS = 6, 3
 
 
@@ -154,25 +149,14 @@ class Walker:
 class WaysActor(AgentActor):
     """The flat actor with the upper level's cost."""
 
-    upper: Upper
+    def __init__(self, agent: Agent, upper: Upper) -> None:
+        super().__init__(agent)
+        self.upper = upper
 
-    def act(self, live: np.ndarray, frames: np.ndarray) -> Acts:
-        """See, propose, do."""
-        self.agent.keep(np.searchsorted(self.rows, live))
-        self.rows = live
-        self.agent.see(frames)
-        cost = Ways(self.upper, self.goals[torch.from_numpy(live)], UpperPlanConfig().strange)
-        block = self.agent.propose(cost).actions[:, 0]
-        self.agent.did(block)
-        return Acts(block.view(len(live), self.skip, -1).numpy(), np.zeros(len(live), bool))
-
-
-class Mind(NamedTuple):
-    """What was trained."""
-
-    model: WorldModel
-    heads: Heads
-    upper: Upper
+    def propose(self, live: np.ndarray, excess: Excess | None = None) -> Plan:
+        """A plan for the environments `live` (n,)."""
+        goal = self.goals[torch.from_numpy(live)]
+        return self.agent.propose(Ways(self.upper, goal, UpperPlanConfig().strange), goal, excess)
 
 
 def actor_of(setting: Setting, mind: Mind, seed: int) -> Actor:
@@ -182,15 +166,13 @@ def actor_of(setting: Setting, mind: Mind, seed: int) -> Actor:
     config = AgentConfig(mode="slow", planner=planner, horizon=setting.horizon)
     agent = Agent(mind.model, config, chance, mind.heads)
     if setting.aim == "ways":
-        actor = WaysActor(agent)
-        actor.upper = mind.upper
-        return actor
+        return WaysActor(agent, upper_of(mind))
     lower = AgentActor(agent, setting.aim, setting.over)
     if setting.levels == 1:
         return lower
     above = CEMConfig(samples=setting.upper_samples, iterations=UPPER_ROUNDS, elites=setting.upper_samples // 8)
     return TwoLevelsActor(
-        lower, UpperPlanner(mind.upper, UpperPlanConfig(planner=above, horizon=setting.upper_horizon), chance)
+        lower, UpperPlanner(upper_of(mind), UpperPlanConfig(planner=above, horizon=setting.upper_horizon), chance)
     )
 
 
@@ -224,20 +206,10 @@ def trained(work: Path, seed: int, steps: int) -> Mind:
     )
     if not (work / "store").exists():
         foretell.ingest(videos, work / "store", workers=1)
-    if not (folder / "heads.safetensors").exists():
-        train(str(work / "store"), folder, preset="act", config=TrainConfig(steps=steps, seed=seed))
-    model, store = load_model(folder), Store.open(str(work / "store"))
-    if not (folder / FILE).exists():
-        run = read_config(folder)["run"]
-        split = split_stretches(
-            store.lengths,
-            fps=store.view.fps,
-            calibration=run["hold_out"],
-            development=run["development"],
-            seed=seed,
-        )
-        save_upper(folder, fit_upper(model, cache_latents(model, store, split.train), UPPER, TRAINED, seed))
-    return Mind(model, load_heads(folder, model)[0], load_upper(folder, model))
+    if not (folder / "card.html").exists():
+        config = TrainConfig(steps=steps, seed=seed)
+        train(str(work / "store"), folder, preset="act", two_levels=True, config=config)
+    return load_mind(folder)
 
 
 def chosen(work: Path, mind: Mind) -> dict[str, dict[str, Any]]:
@@ -307,7 +279,7 @@ def main() -> None:
             "training_steps": arguments.steps,
             "training_seeds": arguments.seeds,
             "planner_seeds": PLANNERS,
-            "upper": asdict(UPPER) | asdict(TRAINED),
+            "upper": asdict(UpperConfig()) | asdict(UpperTraining()),
             "goals": f"pairs of places drawn evenly, more than {NEAREST} steps apart by the shortest way at full speed",
             "budget": "twice the shortest way; solved starts removed (none is, so far apart)",
             "development": {"seed": DEVELOPMENT[0], "goals": DEVELOPMENT[1]} | choice,

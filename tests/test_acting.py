@@ -1,4 +1,4 @@
-"""The verbs of acting, run for real at tiny size: record rooms, train, evaluate, plan inside guardrails, audit, ask what if."""
+"""The verbs of acting, run for real at tiny size: record rooms, train, evaluate, plan inside guardrails, audit."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,9 @@ import pytest
 
 from foretell.cli import main
 from foretell.serve import fitted
+from foretell.train import run
+from foretell.train.heads import HeadsConfig, fit_heads
+from foretell.train.upper import UpperTraining, fit_upper
 
 RAILS = """
 delta = 0.4
@@ -27,15 +30,25 @@ frozen_frames = 3
 kind = "hold"
 """
 
+TINY = ["--steps", "4", "--batch", "4", "--window", "6", "--check-every", "2", "--hold-out", "0.4", "--size", "32"]
+
+
+def learn_little(patch: pytest.MonkeyPatch) -> None:
+    """Let heads and upper level learn for a moment only."""
+    heads, upper = HeadsConfig(steps=60), UpperTraining(steps=20)
+    patch.setattr(run, "fit_heads", lambda model, cache, names, _, seed: fit_heads(model, cache, names, heads, seed))
+    patch.setattr(run, "fit_upper", lambda model, cache, config, _, seed: fit_upper(model, cache, config, upper, seed))
+
 
 @pytest.fixture(scope="module")
 def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a recording of rooms and a model that acts."""
     at = tmp_path_factory.mktemp("acting")
-    world = ["--policy", "mixed", "--frames", "60", "--size", "32", "--episodes", "16", "--seed", "3"]
+    world = ["--policy", "mixed", "--frames", "60", "--size", "32", "--episodes", "20", "--seed", "3"]
     assert main(["record", "rooms", *world, "--out", f"{at}/data"]) == 0
-    tiny = ["--steps", "4", "--batch", "4", "--window", "6", "--check-every", "2", "--hold-out", "0.4", "--size", "32"]
-    assert main(["train", f"{at}/data", "--out", f"{at}/model", "--preset", "act", *tiny]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        learn_little(patch)
+        assert main(["train", f"{at}/data", "--out", f"{at}/model", "--preset", "act", *TINY]) == 0
     (at / "guardrails.toml").write_text(RAILS)
     return at
 
@@ -75,6 +88,65 @@ def test_a_guarded_run_can_be_looked_at_and_audited(
     log.write_text(log.read_text().replace('"fallback"', '"plan"').replace('"step":1', '"step":0'))
     assert main(["audit", f"{log}"]) == 1
     assert main(["plan", f"{road}/model", "--out", f"{tmp_path}/run", *few]) == 2  # a log is never written over
+
+
+FEW = ["--episodes", "3", "--budget", "10", "--size", "32", "--goal-ahead", "20"]
+
+
+def test_a_finished_model_gets_an_upper_level_and_its_row_stands_beside_the_flat_ones(
+    road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn_little(monkeypatch)
+    asked = ["evaluate", "planning", f"{road}/model", "--out", f"{tmp_path}/r.json", *FEW, "--two-levels"]
+    assert main(asked) == 2
+    assert "has no upper level: train it with --two-levels" in capsys.readouterr().err
+    weights = (road / "model" / "model.safetensors").read_bytes()
+    again = ["train", f"{road}/data", "--out", f"{road}/model", "--preset", "act", *TINY]
+    assert main([*again, "--two-levels"]) == 0
+    assert (road / "model" / "model.safetensors").read_bytes() == weights
+    assert main(asked) == 0
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert {"success, both", "success, two levels", "success, two levels beyond flat"} <= result["metrics"].keys()
+    assert result["protocol"]["config"]["two_levels"]["horizon"] == 2
+    (road / "model" / "upper.safetensors").write_bytes(b"other")
+    assert main(asked) == 2  # an altered file is never used
+    assert "upper.safetensors: altered" in capsys.readouterr().err
+    assert main(again) == 0  # and without the flag the model has none again
+
+
+def test_an_upper_level_needs_footage_and_actions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for frames, episodes, says in (
+        ("20", "40", "longest clip has 20 frames, expected more than 20"),
+        ("50", "6", "for 512 places"),
+    ):
+        at = tmp_path / frames
+        world = ["--policy", "mixed", "--frames", frames, "--size", "32", "--episodes", episodes]
+        assert main(["record", "rooms", *world, "--out", f"{at}/data"]) == 0
+        short = [*TINY, "--two-levels"]
+        assert main(["train", f"{at}/data", "--out", f"{at}/model", "--preset", "act", *short]) == 2
+        assert says in capsys.readouterr().err
+        assert not (at / "model" / "model.safetensors").exists()
+    assert main(["train", f"{tmp_path}/50/data", "--out", f"{tmp_path}/m", *TINY, "--two-levels"]) == 2
+    assert "add --preset act" in capsys.readouterr().err
+
+
+def test_goals_may_be_asked_for_in_words(
+    road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitted, "STEPS", 2)
+    few = ["--episodes", "2", "--budget", "5", "--size", "32", "--guardrails", f"{road}/guardrails.toml"]
+    there = ["--to", "x=24", "y=8", "--within", "2"]
+    assert main(["plan", f"{road}/model", "--out", f"{tmp_path}/run", *few, *there]) == 0
+    assert "of 2 goals reached" in capsys.readouterr().out
+    assert "x at 24 (within 2), y at 8 (within 2)" in (tmp_path / "run" / "report.html").read_text()
+    for wrong, says in (
+        (["--to", "z=24"], "NAME one of x, y"),
+        (["--to", "x=24", "--mode", "both"], "use mode slow"),
+        (["--within", "2"], "about --to"),
+    ):
+        assert main(["plan", f"{road}/model", "--out", f"{tmp_path}/none", *few, *wrong]) == 2
+        assert says in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_without_guardrails_nothing_runs(road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

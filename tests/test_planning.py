@@ -8,14 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from foretell import planning
 from foretell.errors import ConfigError
 from foretell.model.folder import save_model
 from foretell.plan.agent import AgentConfig
 from foretell.plan.episodes import TaskConfig
 from foretell.plan.planners import CEMConfig, GradientConfig
 from foretell.planning import PlanningConfig, evaluate_in, fewer
-from tests.plan.small import small_model, small_world
+from tests.plan.small import small_mind, small_world
 
 SMALL = PlanningConfig(
     tasks=TaskConfig(episodes=4, goal_ahead=10, budget=12, lookback=5, frames=30, seed=5),
@@ -26,25 +25,19 @@ SMALL = PlanningConfig(
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    model, _ = small_model()
-    path = tmp_path_factory.mktemp("model")
-    save_model(path, model, {"run": {"train": {"seed": 0}}})
-    return path
+def mind(tmp_path_factory):
+    mind = small_mind(tmp_path_factory.mktemp("model"))
+    save_model(mind.folder, mind.model, {"run": {"train": {"seed": 0}}})
+    return mind
 
 
-@pytest.fixture(autouse=True)
-def heads(monkeypatch):
-    monkeypatch.setattr(planning, "load_heads", lambda folder, model: (small_model()[1], None))
-
-
-def result_of(folder, out, config=SMALL, **rest):
-    summary = evaluate_in(small_world(), folder, out, config, command="test", **rest)
+def result_of(mind, out, config=SMALL, **rest):
+    summary = evaluate_in(small_world(), mind, out, config, command="test", **rest)
     return summary, json.loads(out.read_text())
 
 
-def test_the_table_has_the_model_in_all_modes_the_floors_and_the_ceiling(folder, tmp_path):
-    summary, result = result_of(folder, tmp_path / "r.json", changed={"ground": small_world(ground="sand")})
+def test_the_table_has_the_model_in_all_modes_the_floors_and_the_ceiling(mind, tmp_path):
+    summary, result = result_of(mind, tmp_path / "r.json", changed={"ground": small_world(ground="sand")})
     assert set(result["baselines"]) == {"success, random", "success, scripted", "success, oracle"}
     assert result["baselines"]["success, oracle"]["value"] == 1
     for name in ("fast", "slow", "both", "4 samples", "changed ground"):
@@ -57,11 +50,11 @@ def test_the_table_has_the_model_in_all_modes_the_floors_and_the_ceiling(folder,
     assert str(result["protocol"]["solved_starts_removed"]) in str(summary)
 
 
-def test_every_setting_is_in_the_protocol_and_equal_runs_are_equal(folder, tmp_path):
+def test_every_setting_is_in_the_protocol_and_equal_runs_are_equal(mind, tmp_path):
     alone = replace(SMALL, samples=(), planner_seeds=1)
-    _, first = result_of(folder, tmp_path / "a.json", alone)
-    _, again = result_of(folder, tmp_path / "b.json", alone)
-    _, other = result_of(folder, tmp_path / "c.json", replace(alone, tasks=replace(alone.tasks, seed=6)))
+    _, first = result_of(mind, tmp_path / "a.json", alone)
+    _, again = result_of(mind, tmp_path / "b.json", alone)
+    _, other = result_of(mind, tmp_path / "c.json", replace(alone, tasks=replace(alone.tasks, seed=6)))
     assert first["protocol_hash"] == again["protocol_hash"] != other["protocol_hash"]
     assert first["protocol"]["tasks"] != other["protocol"]["tasks"]
     successes = [name for name in first["metrics"] if name.startswith("success")]
@@ -70,7 +63,7 @@ def test_every_setting_is_in_the_protocol_and_equal_runs_are_equal(folder, tmp_p
     assert first["protocol"]["config"]["planner"] == "CEMConfig"
 
 
-def test_behind_guardrails_a_failure_that_was_doubted_is_not_silent(folder, tmp_path):
+def test_behind_guardrails_a_failure_that_was_doubted_is_not_silent(mind, tmp_path):
     class Doubtful:
         def __init__(self, inner):
             self.inner, self.skip, self.begin = inner, inner.skip, inner.begin
@@ -79,7 +72,7 @@ def test_behind_guardrails_a_failure_that_was_doubted_is_not_silent(folder, tmp_
             return self.inner.act(live, frames)._replace(alarmed=np.ones(len(live), bool))
 
     looks = {"walls": small_world(walls="brick")}
-    _, result = result_of(folder, tmp_path / "r.json", replace(SMALL, samples=()), changed=looks, behind=Doubtful)
+    _, result = result_of(mind, tmp_path / "r.json", replace(SMALL, samples=()), changed=looks, behind=Doubtful)
     figures = result["metrics"]
     assert figures["no silent failure, guarded, changed walls"]["value"] == 1
     assert figures["no silent failure, changed walls"]["value"] == figures["success, changed walls"]["value"]
@@ -87,11 +80,11 @@ def test_behind_guardrails_a_failure_that_was_doubted_is_not_silent(folder, tmp_
     assert figures["success, guarded"]["value"] == figures["success"]["value"]
 
 
-def test_another_world_than_the_models_is_refused(folder, tmp_path):
+def test_another_world_than_the_models_is_refused(mind, tmp_path):
     with pytest.raises(ConfigError, match="actions"):
-        evaluate_in(small_world(speed=3.0), folder, tmp_path / "r.json", SMALL, command="test")
+        evaluate_in(small_world(speed=3.0), mind, tmp_path / "r.json", SMALL, command="test")
     with pytest.raises(ConfigError, match="fps"):
-        evaluate_in(small_world(fps=20.0), folder, tmp_path / "r.json", SMALL, command="test")
+        evaluate_in(small_world(fps=20.0), mind, tmp_path / "r.json", SMALL, command="test")
 
 
 def test_fewer_samples_keep_their_share_of_elites():

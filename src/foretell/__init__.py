@@ -23,7 +23,7 @@ _HOMES = {
     "evaluate_planning": "acting",
     "evaluate_uncertainty": "uncertain",
     "plan_and_act": "acting",
-    "what_if": "acting",
+    "what_if": "serve.what_if",
     "audit": "acting",
     "Store": "data.store",
     "View": "data.clip",

@@ -1,44 +1,36 @@
-"""The verbs of acting: evaluate planning, plan, what-if, audit."""
+"""The verbs of acting: evaluate planning, plan, audit."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from tyro.conf import Positional
 
 from foretell.errors import ConfigError
-from foretell.model.folder import load_model, read_config
-from foretell.model.heads import load_heads
+from foretell.model.mind import Mind, load_mind
 from foretell.plan.actors import AgentActor
 from foretell.plan.agent import AgentConfig
-from foretell.plan.constraints import Constraints
-from foretell.plan.decisions import Audit, DecisionLog
+from foretell.plan.decisions import Audit
 from foretell.plan.decisions import audit as audit_log
-from foretell.plan.episodes import Acts, Task, TaskConfig, draw_tasks, run_tasks
-from foretell.plan.guard import Guard
-from foretell.plan.guarded import GuardedActor
+from foretell.plan.episodes import TaskConfig, draw_tasks
+from foretell.plan.guarded import GuardedActor, guarded
 from foretell.plan.guardrails import Guardrails
-from foretell.plan.margin import Margin, calibrate_margin
+from foretell.plan.margin import Margin
 from foretell.plan.planners import PlannerConfig
 from foretell.plan.refine import CategoricalConfig, CEMConfig, GradientConfig, ICEMConfig, MPPIConfig
 from foretell.plan.rehearse import rehearsed_margin
+from foretell.plan.set_points import SetPoints, read_set_points
+from foretell.plan.two_levels import UpperPlanConfig
 from foretell.planning import PlanningConfig, PlanningSummary, check_fits, evaluate_in, one_agent
-from foretell.serve.fitted import fitted_decoder
-from foretell.serve.run_report import Episode, Step, write_run
-from foretell.serve.what_if import what_if
+from foretell.serve.witness import RunSummary, carry_out
 from foretell.verbs import one_thread
 from foretell.worlds.named import acted_world
 from foretell.worlds.rooms import SHIFTS
 from foretell.worlds.world import ActWorld
-
-__all__ = ["audit", "evaluate_planning", "plan", "what_if"]
 
 PlannerName = Literal["cem", "icem", "mppi", "gradient", "categorical"]
 PLANNERS: dict[str, PlannerConfig] = {
@@ -47,8 +39,8 @@ PLANNERS: dict[str, PlannerConfig] = {
     "mppi": MPPIConfig(),
     "gradient": GradientConfig(),
 }
-MARGIN = "margin.json"
-"""In a run's folder: the margins that it kept to."""
+TASKS, REHEARSALS = 91_000_001, 92_000_001
+"""Seeds of the recordings that tasks of `plan` and its rehearsals come from; those of `evaluate planning` come from another."""
 
 
 def evaluate_planning(
@@ -62,6 +54,7 @@ def evaluate_planning(
     planner: PlannerName = "cem",
     mode: Literal["fast", "slow", "both"] = "both",
     planner_seeds: int = 1,
+    two_levels: bool = False,
     changed_looks: bool = False,
     guardrails: Path | None = None,
     size: int = 64,
@@ -81,6 +74,7 @@ def evaluate_planning(
         planner: How it searches; categorical for discrete actions.
         mode: fast: what the inverse model says; slow: search; both: search from there. All three stand in the table.
         planner_seeds: How often all that is drawn is drawn anew.
+        two_levels: The same agent also acts with sub-goals of the upper level; the model needs one (train --two-levels).
         changed_looks: Rooms: also in colours and sizes that the model has not seen.
         guardrails: A toml file: the agent also acts behind these, in the usual looks and in the changed ones.
         size: Pixels of a side.
@@ -89,10 +83,10 @@ def evaluate_planning(
         varied: Rooms: wall, door and hazards lie elsewhere in each episode.
     """
     one_thread()
-    folder = Path(model)
-    acted = _world(world, size, layout, hazards, varied, folder)
+    mind = load_mind(Path(model))
+    acted = _world(mind, world, size, layout, hazards, varied)
     looks = {
-        name: _world(world, size, layout, hazards, varied, folder, **shift)
+        name: _world(mind, world, size, layout, hazards, varied, **shift)
         for name, shift in (SHIFTS.items() if changed_looks else ())
     }
     agent = AgentConfig(mode=mode, planner=_planner(planner, acted))
@@ -100,36 +94,16 @@ def evaluate_planning(
 
     def behind(actor: AgentActor) -> GuardedActor:
         assert rails is not None
-        return guarded(folder, acted, rails, actor)
+        return guarded(mind, acted, rails, actor)
 
     config = PlanningConfig(
         tasks=TaskConfig(episodes=episodes, goal_ahead=goal_ahead, budget=budget, frames=_frames(goal_ahead)),
         agent=agent,
         planner_seeds=planner_seeds,
+        two_levels=UpperPlanConfig() if two_levels else None,
     )
     guard = None if rails is None else behind
-    return evaluate_in(acted, folder, Path(out), config, command=_command(), changed=looks, behind=guard)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSummary:
-    """A guarded run, as the command line prints it."""
-
-    page: Path
-    """The report."""
-    reached: int
-    """Tasks whose goal was reached."""
-    episodes: int
-    """Tasks."""
-    audit: Audit
-    """What the log says."""
-    notes: Sequence[str]
-    """What must be known."""
-
-    def __str__(self) -> str:
-        """In words."""
-        head = f"-> {self.page}\n{self.reached} of {self.episodes} goals reached"
-        return "\n".join([head, str(self.audit), *(f"note: {note}" for note in self.notes)])
+    return evaluate_in(acted, mind, Path(out), config, command=_command(), changed=looks, behind=guard)
 
 
 def plan(
@@ -142,8 +116,10 @@ def plan(
     seed: int = 0,
     goal_ahead: int = 25,
     budget: int = 50,
+    to: tuple[str, ...] = (),
+    within: float | None = None,
     planner: PlannerName = "cem",
-    mode: Literal["fast", "slow", "both"] = "both",
+    mode: Literal["fast", "slow", "both"] | None = None,
     margin: Path | None = None,
     rehearse: int = 0,
     size: int = 64,
@@ -159,14 +135,17 @@ def plan(
     Args:
         model: The folder of a model that acts.
         out: Folder to write: decisions.jsonl, run.mp4, report.html, margin.json.
-        guardrails: A toml file; docs/guardrails.md has an example.
+        guardrails: A toml file, such as examples/guardrails.toml; docs/guardrails.md explains it.
         world: rooms, pusht or gym:ENV_ID.
         episodes: Tasks, one after the other.
         seed: Of tasks and planner.
         goal_ahead: Frames from start to goal in the episode that a task comes from.
         budget: Steps in which the goal must be reached.
+        to: In place of goal images: NAME=VALUE, one or more, of quantities that the model's probe reads, such as x=40 y=20.
+        within: How far each quantity of --to may truly be from its value to count as there, in its own units; a quarter of
+            its deviation in the recording unless given.
         planner: How it searches; categorical for discrete actions.
-        mode: fast: what the inverse model says; slow: search; both: search from there.
+        mode: fast: what the inverse model says; slow: search; both: search from there. Unless given both, and slow for --to.
         margin: margin.json of an earlier run, whose margins to keep to.
         rehearse: So many plans are first carried out in the simulator, and the margins calibrated on them: planners seek
             what a model gets wrong.
@@ -176,105 +155,23 @@ def plan(
         varied: Rooms: wall, door and hazards lie elsewhere in each episode.
     """
     one_thread()
-    acted, folder, out = _world(world, size, layout, hazards, varied, model=Path(model)), Path(model), Path(out)
-    agent = AgentConfig(mode=mode, planner=_planner(planner, acted))
-    rails = Guardrails.load(Path(guardrails))
-    model_of = load_model(folder)
-    heads, _ = load_heads(folder, model_of)
-    check_fits(model_of, acted)
-    inner = AgentActor(one_agent(model_of, heads, agent, seed), "blend", "sum")
-    actor = guarded(folder, acted, rails, inner, Margin.load(Path(margin)) if margin else None)
+    mind, rails = load_mind(Path(model)), Guardrails.load(Path(guardrails))
+    acted = _world(mind, world, size, layout, hazards, varied)
+    check_fits(mind.model, acted)
+    wanted = _wanted(mind, to, within)
+    agent = AgentConfig(mode=mode or ("slow" if wanted else "both"), planner=_planner(planner, acted))
+    cost = wanted.cost(mind.heads.probe) if wanted and mind.heads.probe else None
+    inner = AgentActor(one_agent(mind, agent, seed), "blend", "sum", cost)
+    actor = guarded(mind, acted, rails, inner, Margin.load(Path(margin)) if margin else None)
+    there = None if wanted is None else wanted.hold
     tasks = TaskConfig(
         episodes=episodes, goal_ahead=goal_ahead, budget=budget, frames=_frames(goal_ahead), seed=TASKS + seed
     )
     if rehearse:
-        aside = draw_tasks(acted, replace(tasks, episodes=rehearse, seed=REHEARSALS + seed)).tasks
-        actor = guarded(folder, acted, rails, inner, rehearsed_margin(actor, acted, aside))
-    return carry_out(folder, acted, actor, draw_tasks(acted, tasks).tasks, budget, out)
-
-
-def guarded(
-    folder: Path, world: ActWorld, rails: Guardrails, inner: AgentActor, margin: Margin | None = None
-) -> GuardedActor:
-    """A model folder's agent behind guardrails. Margins come from clips set aside in training unless given.
-
-    Raises ConfigError if world, model and guardrails do not fit each other, CalibrationError for too few clips.
-    """
-    heads, errors = load_heads(folder, inner.agent.model)
-    acts = inner.agent.actions
-    if rails.delta is not None and margin is None:
-        asked = Constraints(rails, heads.quantities)
-        margin = calibrate_margin(asked, errors.now, errors.foretold, errors.between, rails.delta, "recorded")
-    surprises = errors.surprises.numpy()
-    guard = Guard(rails, acts, world.actions, heads.quantities, surprises=surprises, margin=margin)
-    return GuardedActor(inner, guard, errors.precision)
-
-
-def carry_out(
-    folder: Path, world: ActWorld, actor: GuardedActor, tasks: Sequence[Task], budget: int, out: Path
-) -> RunSummary:
-    """Act in the tasks one after another; write the log, the film, the page and the margins."""
-    witness, guard = Witness(actor), actor.guard
-    header = guard.stated | {"model": read_config(folder)["sha256"], "world": repr(world), "command": _command()}
-    with DecisionLog(out / "decisions.jsonl", header) as log:
-        guard.log = log
-        reached = [int(run_tasks(world, [task], witness, budget).reached[0]) for task in tasks]
-    if guard.margin is not None:
-        guard.margin.save(out / MARGIN)
-    notes: list[str] = []
-    kept = fitted_decoder(folder, actor.agent.model, tasks[0].seen, None, notes)
-    shown = [Episode(steps=witness.shown(n, kept.decoder.decode), reached=when) for n, when in enumerate(reached)]
-    found, margin = audit_log(out / "decisions.jsonl"), guard.margin
-    facts = {
-        "Model": str(folder),
-        "World": repr(world),
-        "Margins": "no constraints"
-        if margin is None
-        else f"{margin.plans} {margin.source} plans, delta {margin.delta:g}",
-        "Decoder": f"fitted on {kept.fitted_on}",
-    }
-    page = write_run(out, shown, guard.quantities, found, facts, world.fps / actor.skip)
-    return RunSummary(
-        page=page, reached=sum(when > 0 for when in reached), episodes=len(tasks), audit=found, notes=notes
-    )
-
-
-TASKS, REHEARSALS = 91_000_001, 92_000_001
-"""Seeds of the recordings that tasks of `plan` and its rehearsals come from; those of `evaluate planning` come from another."""
-
-
-class Witness:
-    """Stands beside a guarded actor in one environment at a time, and remembers what it saw, foresaw and decided."""
-
-    def __init__(self, actor: GuardedActor) -> None:
-        self.actor, self.skip = actor, actor.skip
-        self.seen: list[list[np.ndarray]] = []
-        self.foreseen: list[list[torch.Tensor]] = []
-        self.decided: list[list[Any]] = []
-        self.goals: list[np.ndarray] = []
-
-    def begin(self, worlds: Sequence[ActWorld], tasks: Sequence[Task]) -> None:
-        """The next task begins."""
-        self.actor.begin(worlds, tasks)
-        self.goals.append(tasks[0].goal_frame)
-        for kept in (self.seen, self.foreseen, self.decided):
-            kept.append([])
-
-    def act(self, live: np.ndarray, frames: np.ndarray) -> Acts:
-        """As the actor does."""
-        acts = self.actor.act(live, frames)
-        assert self.actor.foreseen is not None
-        self.seen[-1].append(frames[0].copy())
-        self.foreseen[-1].append(self.actor.foreseen[0])
-        self.decided[-1].append(self.actor.decisions[0])
-        return acts
-
-    def shown(self, task: int, decode: Any) -> list[Step]:
-        """The steps of a task; `decode`: latents (B, T, P, D) -> uint8 (B, T, 3, H, W)."""
-        pictures = decode(torch.stack(self.foreseen[task])[None])[0].permute(0, 2, 3, 1).numpy()
-        before = [None, *pictures[:-1]]
-        rows = zip(self.seen[task], before, self.decided[task], strict=True)
-        return [Step(seen=s, foreseen=f, goal=self.goals[task], decision=d) for s, f, d in rows]
+        aside = draw_tasks(acted, replace(tasks, episodes=rehearse, seed=REHEARSALS + seed), there).tasks
+        actor = guarded(mind, acted, rails, inner, rehearsed_margin(actor, acted, aside))
+    drawn = draw_tasks(acted, tasks, there).tasks
+    return carry_out(mind, acted, actor, drawn, budget, Path(out), command=_command(), to=wanted)
 
 
 def audit(log: Positional[Path], *, expect: str | None = None) -> Audit:
@@ -297,12 +194,21 @@ def _planner(name: PlannerName, world: ActWorld) -> PlannerConfig:
     return CategoricalConfig(choices=world.actions.width) if world.actions.discrete else PLANNERS[name]
 
 
+def _wanted(mind: Mind, to: tuple[str, ...], within: float | None) -> SetPoints | None:
+    """What --to and --within ask for; None where goals are images. Raises ConfigError."""
+    if to:
+        return read_set_points(to, within, mind.heads.probe)
+    if within is not None:
+        raise ConfigError(f"--within {within:g}: it is about --to, which is not there; add it, or leave --within out")
+    return None
+
+
 def _frames(goal_ahead: int) -> int:
     """Frames of the episodes that tasks come from."""
     return max(100, 2 * goal_ahead + 40)
 
 
-def _world(name: str, size: int, layout: str, hazards: int, varied: bool, model: Path, **more: Any) -> ActWorld:
+def _world(mind: Mind, name: str, size: int, layout: str, hazards: int, varied: bool, **more: Any) -> ActWorld:
     """A world by name; options that it does not read are an error where they were set. Raises ConfigError."""
     of_rooms = {"layout": layout, "hazards": hazards, "varied": varied} | more
     if name == "rooms":
@@ -312,12 +218,12 @@ def _world(name: str, size: int, layout: str, hazards: int, varied: bool, model:
     if name == "pusht":
         return acted_world(name, {"size": size, "judge": "pose"})  # what is asked for in the field
     if name.startswith("gym:"):
-        heads, _ = load_heads(model, load_model(model))
-        if heads.probe is None:
+        probe = mind.heads.probe
+        if probe is None:
             raise ConfigError(
                 f"{name}: nobody told this model true states, so success cannot be judged: record it again"
             )
-        return acted_world(name, {"size": size, "spread": tuple(heads.probe.std.tolist())})
+        return acted_world(name, {"size": size, "spread": tuple(probe.std.tolist())})
     return acted_world(name, {"size": size})
 
 

@@ -49,7 +49,7 @@ VERBS = {
     "plan": Verb(
         "acting",
         "act in a world by planning in imagination, inside guardrails",
-        "model/ --world rooms --guardrails guardrails.toml --out run/",
+        "model/ --world rooms --guardrails examples/guardrails.toml --out run/",
     ),
     "evaluate planning": Verb(
         "acting",
@@ -62,9 +62,9 @@ VERBS = {
         "model/ --world buoy --out uncertainty.json",
     ),
     "what-if": Verb(
-        "acting",
+        "serve.what_if",
         "imagine what follows if something else is done",
-        "model/ clip.mp4 --start 20 --actions a.csv b.csv --out what_if.html",
+        "model/ clip.mp4 --start 20 --actions examples/left.csv examples/down.csv --out what_if.html",
     ),
     "audit": Verb("acting", "check a log of decisions, and list what was vetoed and why", "run/decisions.jsonl"),
 }

@@ -18,19 +18,22 @@ from foretell import log
 from foretell.errors import ConfigError
 from foretell.evals.intervals import Figure, share
 from foretell.evals.planning import ahead_of, no_silent_failure, steps_taken, success
-from foretell.model.folder import load_model, read_config
-from foretell.model.heads import Heads, load_heads
+from foretell.model.folder import read_config
+from foretell.model.mind import Mind
+from foretell.model.upper import Upper
 from foretell.model.world_model import WorldModel
 from foretell.plan.actors import AgentActor, Aim, OracleActor, PolicyActor, difference, image_cost, way_length
 from foretell.plan.agent import Agent, AgentConfig
 from foretell.plan.costs import Over
 from foretell.plan.episodes import Actor, Task, TaskConfig, Tasks, draw_tasks, run_tasks
+from foretell.plan.two_levels import TwoLevelsActor, UpperPlanConfig, UpperPlanner
 from foretell.worlds.policies import is_scripted
 from foretell.worlds.pusht import PushT
 from foretell.worlds.rooms import Rooms
 from foretell.worlds.world import ActWorld
 
 MODES: tuple[Literal["fast", "slow", "both"], ...] = ("fast", "slow", "both")
+TWO_LEVELS = "two levels"
 TIMED = 9
 """Plans of one environment that are timed; the median counts."""
 
@@ -51,6 +54,8 @@ class PlanningConfig:
     """How often everything by chance is done anew; for claims 3, with models of 3 training seeds."""
     samples: tuple[int, ...] = (8, 32)
     """Candidates in a round of search, beside those of `agent`: success against compute; none leaves it out."""
+    two_levels: UpperPlanConfig | None = None
+    """How the upper level of a model that has one searches; its row is of the same agent, after sub-goals. None leaves it out."""
     ceiling: int | None = None
     """Tasks that the oracle gets. Unless given all of them in rooms, and none elsewhere, where each try costs a simulation."""
 
@@ -102,7 +107,7 @@ class Runs(dict[str, np.ndarray]):
 
 def evaluate_in(
     world: ActWorld,
-    folder: Path,
+    mind: Mind,
     out: Path,
     config: PlanningConfig,
     *,
@@ -110,26 +115,30 @@ def evaluate_in(
     changed: Mapping[str, ActWorld] | None = None,
     behind: Callable[[AgentActor], Actor] | None = None,
 ) -> PlanningSummary:
-    """Evaluate a model folder in `world` and write the result file `out`.
+    """Evaluate a model that acts in `world` and write the result file `out`.
 
     `changed` are the same world in other looks, name -> world; start and goal of the same tasks are shown in these. `behind`
     puts an agent behind guardrails, all doubts forgotten: it then acts so, too, in the usual looks and in the others. One
-    thread. Raises ConfigError if the world's actions or pictures are not those of the model, DataError for too few tasks.
+    thread. Raises ConfigError if the world's actions or pictures are not those of the model, or if it has no upper level and
+    two are asked for; DataError for too few tasks.
     """
-    model = load_model(folder)
-    heads, _ = load_heads(folder, model)
-    check_fits(model, world)
+    check_fits(mind.model, world)
+    upper = None if config.two_levels is None else upper_of(mind)
     tasks = draw_tasks(world, config.tasks)
     runs = Runs(tasks.tasks, config.tasks.budget)
     seeds = range(config.planner_seeds)
 
     def agents(agent: AgentConfig) -> list[AgentActor]:
-        return [AgentActor(one_agent(model, heads, agent, seed), config.aim, config.over) for seed in seeds]
+        return [AgentActor(one_agent(mind, agent, seed), config.aim, config.over) for seed in seeds]
 
     for mode in MODES:
         runs.add(mode, world, agents(replace(config.agent, mode=mode)))
     for samples in config.samples:
         runs.add(f"{samples} samples", world, agents(fewer(config.agent, samples)))
+    if config.two_levels is not None and upper is not None:
+        planners = [UpperPlanner(upper, config.two_levels, torch.Generator().manual_seed(seed)) for seed in seeds]
+        both = zip(agents(config.agent), planners, strict=True)
+        runs.add(TWO_LEVELS, world, [TwoLevelsActor(lower, above) for lower, above in both])
     for name, other in (changed or {}).items():
         shown = draw_tasks(other, config.tasks).tasks
         assert all(np.array_equal(a.goal, b.goal) for a, b in zip(shown, tasks.tasks, strict=True)), "looks change more"
@@ -138,19 +147,17 @@ def evaluate_in(
             runs.add(f"guarded, changed {name}", other, [behind(actor) for actor in agents(config.agent)], shown)
     if behind is not None:
         runs.add("guarded", world, [behind(actor) for actor in agents(config.agent)])
-    add_floors(runs, world, config, model)
+    add_floors(runs, world, config, mind.model)
     lead = config.agent.mode
     metrics = model_figures(runs, lead) | {
-        f"seconds of one plan, {mode}": seconds_of_one_plan(
-            model, heads, replace(config.agent, mode=mode), config, tasks
-        )
+        f"seconds of one plan, {mode}": seconds_of_one_plan(mind, replace(config.agent, mode=mode), config, tasks)
         for mode in MODES
     }
     floors = floor_figures(runs)
     log.write_result(
         out,
         command=command,
-        protocol=protocol(folder, world, config, tasks, changed or {}),
+        protocol=protocol(mind.folder, world, config, tasks, changed or {}),
         seeds=list(seeds),
         metrics=metrics,
         baselines=floors,
@@ -174,9 +181,19 @@ def check_fits(model: WorldModel, world: ActWorld) -> None:
         )
 
 
-def one_agent(model: WorldModel, heads: Heads, config: AgentConfig, seed: int) -> Agent:
+def upper_of(mind: Mind) -> Upper:
+    """The upper level of a mind. Raises ConfigError if it has none."""
+    if mind.upper is None:
+        raise ConfigError(
+            f"{mind.folder}: has no upper level: train it with --two-levels (a finished run gets one by its own command "
+            "with that flag), or leave --two-levels out here"
+        )
+    return mind.upper
+
+
+def one_agent(mind: Mind, config: AgentConfig, seed: int) -> Agent:
     """An agent with chance of its own."""
-    return Agent(model, config, torch.Generator().manual_seed(seed), heads)
+    return Agent(mind.model, config, torch.Generator().manual_seed(seed), mind.heads)
 
 
 def fewer(config: AgentConfig, samples: int) -> AgentConfig:
@@ -223,6 +240,8 @@ def model_figures(runs: Runs, lead: str) -> dict[str, Figure]:
                 figures[f"success beyond {name}"] = ahead_of(runs[lead], reached)
             continue
         figures[f"success, {name}"] = success(reached)
+        if name == TWO_LEVELS:
+            figures["success, two levels beyond flat"] = ahead_of(reached, runs[lead])
         if "changed " in name:
             figures[f"no silent failure, {name}"] = no_silent_failure(reached, runs.alarmed[name])
         if name.startswith("guarded"):
@@ -236,19 +255,17 @@ def floor_figures(runs: Runs) -> dict[str, Figure]:
     return {f"success, {name}": success(runs[name]) for name in ("random", "scripted", "oracle") if name in runs}
 
 
-def seconds_of_one_plan(
-    model: WorldModel, heads: Heads, agent: AgentConfig, config: PlanningConfig, tasks: Tasks
-) -> Figure:
+def seconds_of_one_plan(mind: Mind, agent: AgentConfig, config: PlanningConfig, tasks: Tasks) -> Figure:
     """Processor seconds from a frame to a plan, for one environment: lowest, median and highest of several."""
     taken = []
     for number in range(TIMED):
         task = tasks.tasks[number % len(tasks.tasks)]
-        one = one_agent(model, heads, agent, number)
+        one = one_agent(mind, agent, number)
         one.begin(1)
         goal = one.encode(task.goal_frame[None])
         before = time.process_time()
         one.see(task.goal_frame[None])
-        one.propose(image_cost(config.aim, goal, heads, config.over), goal)
+        one.propose(image_cost(config.aim, goal, mind.heads, config.over), goal)
         taken.append(time.process_time() - before)
     return {"value": statistics.median(taken), "low": min(taken), "high": max(taken), "n": TIMED}
 

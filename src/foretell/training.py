@@ -12,6 +12,7 @@ from foretell import presets
 from foretell.data.store import Store
 from foretell.errors import ConfigError
 from foretell.model.predictors import RecurrentConfig
+from foretell.model.upper import UpperConfig
 from foretell.model.world_model import ModelConfig
 from foretell.objectives.masked import MaskedConfig
 from foretell.objectives.next_latent import NextLatentConfig
@@ -44,6 +45,7 @@ def train(
     farthest: int = 16,
     context: int = 4,
     skip: int | None = None,
+    two_levels: bool = False,
     start_from: Path | None = None,
     config: OmitArgPrefixes[AvoidSubcommands[TrainConfig]],
 ) -> Path:
@@ -66,6 +68,8 @@ def train(
         farthest: Most steps ahead.
         context: Steps to be seen before the first of them: what comes unannounced at the start of a clip is not judged.
         skip: Frames that a step of a model that acts lasts; 5 unless given. Its actions are blocks of as many.
+        two_levels: A model that acts also learns an upper level, for far goals: long steps, places it has seen, and the ways
+            between them. A finished run gets one by the same command with this flag.
         start_from: A model folder, of the same preset, whose weights training begins with; unless given, random ones.
         config: How long and how.
     """
@@ -80,6 +84,8 @@ def train(
     model = (builds | {"act": presets.act})[preset]()
     if skip is not None and preset != "act":
         raise ConfigError(f"--skip {skip}: only a model that acts skips frames; add --preset act, or lower --fps")
+    if two_levels and preset != "act":
+        raise ConfigError("--two-levels: only a model that acts has an upper level; add --preset act, or leave it out")
     if preset == "act":
         config = presets.act_training(config)
     if objective != "next_latent":
@@ -91,6 +97,7 @@ def train(
         train=config,
         surprise=SurpriseConfig(nearest=nearest, farthest=farthest, every=every, context=context, smooth=smooth),
         skip=1 if preset != "act" else skip or SKIP,
+        upper=UpperConfig() if two_levels else None,
         hold_out=hold_out,
         start_from=None if start_from is None else str(start_from),
     )

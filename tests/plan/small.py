@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from foretell.data.actions import ActionSpace
 from foretell.data.clip import View
 from foretell.model.actions import ActionConfig
 from foretell.model.encoders import PooledConfig
-from foretell.model.heads import Heads
+from foretell.model.heads import Errors, Heads
+from foretell.model.mind import Mind
 from foretell.model.predictors import SteeredConfig
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.worlds.rooms import Rooms, RoomsConfig
@@ -33,3 +36,18 @@ def small_model(space: ActionSpace | None = None, skip: int = SKIP) -> tuple[Wor
         for weights in model.predictor.parameters():  # the last layer begins at zero: then nothing would ever happen
             weights.add_(0.3 * torch.randn(weights.shape))
     return model.eval(), Heads(model, ("x", "y"), farthest=8).eval()
+
+
+def small_mind(folder: Path) -> Mind:
+    """The same as one that was read from a folder."""
+    model, heads = small_model()
+    steps, quantities = 5, len(heads.quantities)
+    errors = Errors(
+        precision=torch.eye(WIDTH) / WIDTH,
+        surprises=torch.ones(50),
+        truth=torch.zeros(0, steps, quantities),
+        foretold=torch.zeros(0, steps, quantities),
+        now=torch.zeros(0, quantities),
+        between=torch.zeros(0, steps * SKIP, quantities),
+    )
+    return Mind(folder=folder, model=model, heads=heads, errors=errors)

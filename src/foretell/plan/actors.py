@@ -14,7 +14,7 @@ from torch import Tensor
 from foretell.errors import ConfigError
 from foretell.model.actions import ActionConfig
 from foretell.model.heads import Heads
-from foretell.plan.agent import Agent
+from foretell.plan.agent import Agent, Excess
 from foretell.plan.candidates import Judged
 from foretell.plan.costs import Cost, GoalLatent, Over, Reach, Weighted
 from foretell.plan.episodes import Acts, Task
@@ -22,7 +22,7 @@ from foretell.plan.planners import Plan, PlannerConfig, make_plan, shifted
 from foretell.worlds.floorplan import advance, look_up, steps_to
 from foretell.worlds.policies import Policy, PolicyName, policy
 from foretell.worlds.rooms import Rooms
-from foretell.worlds.world import ActWorld
+from foretell.worlds.world import ActWorld, Restorable
 
 Aim = Literal["latent", "reach", "blend"]
 """What a goal image asks for: latents near its own; few steps to it, as the head says; or both."""
@@ -42,10 +42,17 @@ def image_cost(aim: Aim, goal: Tensor, heads: Heads | None, over: Over = "sum") 
 
 
 class AgentActor:
-    """The model's agent, after a goal image. It looks at frames alone."""
+    """The model's agent, after a goal image or whatever else is wanted. It looks at frames alone."""
 
-    def __init__(self, agent: Agent, aim: Aim = "blend", over: Over = "sum") -> None:
-        self.agent, self.aim, self.over = agent, aim, over
+    def __init__(self, agent: Agent, aim: Aim = "blend", over: Over = "sum", wanted: Cost | None = None) -> None:
+        """wanted: a cost in place of that of the goal images, for all environments alike.
+
+        Raises ConfigError if the agent reacts: the inverse model knows no other goals than images.
+        """
+        mode = agent.config.mode
+        if wanted is not None and mode != "slow":
+            raise ConfigError(f"agent: mode {mode} reacts to a goal image, and there is none; use mode slow")
+        self.agent, self.aim, self.over, self.wanted = agent, aim, over, wanted
         self.skip = agent.actions.skip
 
     def begin(self, worlds: Sequence[ActWorld], tasks: Sequence[Task]) -> None:
@@ -61,11 +68,17 @@ class AgentActor:
     def act(self, live: np.ndarray, frames: np.ndarray) -> Acts:
         """See, propose, do."""
         self.agent.keep(np.searchsorted(self.rows, live))
-        self.rows, goal = live, self.goals[torch.from_numpy(live)]
+        self.rows = live
         self.agent.see(frames)
-        block = self.agent.propose(image_cost(self.aim, goal, self.agent.heads, self.over), goal).actions[:, 0]
+        block = self.propose(live).actions[:, 0]
         self.agent.did(block)
         return Acts(rearrange(block.numpy(), "b (k a) -> b k a", k=self.skip), np.zeros(len(live), bool))
+
+    def propose(self, live: np.ndarray, excess: Excess | None = None) -> Plan:
+        """The agent's plan for the environments `live` (n,), after what was seen last; excess: constraints."""
+        goal = self.goals[torch.from_numpy(live)]
+        cost = image_cost(self.aim, goal, self.agent.heads, self.over) if self.wanted is None else self.wanted
+        return self.agent.propose(cost, goal, excess)
 
 
 class PolicyActor:
@@ -112,9 +125,7 @@ class OracleActor:
 
     def begin(self, worlds: Sequence[ActWorld], tasks: Sequence[Task]) -> None:
         """Look at the worlds, and keep copies to try things in. Raises ConfigError if they cannot be put into a state."""
-        if not hasattr(worlds[0], "restore"):
-            raise ConfigError(f"oracle: {worlds[0]!r} cannot be put into a state; evaluate without the ceiling")
-        self.worlds, self.trial = worlds, [copy.deepcopy(world) for world in worlds]
+        self.worlds, self.trial = worlds, [_restorable(copy.deepcopy(world)) for world in worlds]
         self.far = [self.distance(world, task.goal) for world, task in zip(worlds, tasks, strict=True)]
         self.plan: Plan | None = None
         self.rows = np.arange(len(tasks))
@@ -149,10 +160,15 @@ class OracleActor:
         return Acts(blocks, np.zeros(len(live), bool))
 
 
-def true_states(world: ActWorld, state: np.ndarray, actions: np.ndarray) -> np.ndarray:
+def _restorable(world: ActWorld) -> Restorable:
+    if not isinstance(world, Restorable):
+        raise ConfigError(f"oracle: {world!r} cannot be put into a state; evaluate without the ceiling")
+    return world
+
+
+def true_states(world: Restorable, state: np.ndarray, actions: np.ndarray) -> np.ndarray:
     """What comes of S ways to act (S, N, A) from `state` (Q,), after each step: (S, N, Q). Changes the world."""
-    restore: Callable[[np.ndarray], None] = world.restore  # type: ignore[attr-defined]
-    restore(state)
+    world.restore(state)
     came = np.empty((*actions.shape[:2], len(state)))
     if isinstance(world, Rooms):  # all at once: this is what makes a ceiling of a hundred episodes affordable
         came[:], places = state, np.repeat(state[None, :2], len(actions), 0)
@@ -161,7 +177,7 @@ def true_states(world: ActWorld, state: np.ndarray, actions: np.ndarray) -> np.n
             came[:, step, :2] = places
         return came
     for way, one in zip(came, actions, strict=True):
-        restore(state)
+        world.restore(state)
         for step, action in enumerate(one):
             world.step(action)
             way[step] = world.state()

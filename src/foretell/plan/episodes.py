@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -62,6 +62,12 @@ class Task:
     """uint8 (H, W, 3)."""
     goal: np.ndarray
     """(S,), the state to be reached."""
+    there: Callable[[ActWorld], bool] | None = None
+    """Whether a world is where it should be; unless given, whether it is near enough to `goal`, by the world's own rule."""
+
+    def reached(self, world: ActWorld) -> bool:
+        """Whether this world is there."""
+        return world.success(self.goal) if self.there is None else self.there(world)
 
 
 class Tasks(NamedTuple):
@@ -102,10 +108,11 @@ class Outcomes(NamedTuple):
     seconds: float  # processor seconds that all decisions took, drawing worlds aside
 
 
-def draw_tasks(world: ActWorld, config: TaskConfig) -> Tasks:
-    """Tasks in `world`, a function of (world, config). What is solved at the start is left out and counted.
+def draw_tasks(world: ActWorld, config: TaskConfig, there: Callable[[ActWorld], bool] | None = None) -> Tasks:
+    """Tasks in `world`, a function of (world, config, there). What is solved at the start is left out and counted.
 
-    Raises DataError if the world's episodes give too few.
+    there: whether a world is where it should be, if that is not the recorded goal. Raises DataError if the world's episodes
+    give too few.
     """
     played, tasks, solved, short = Played(copy.deepcopy(world), config.policy, config.frames), [], 0, 0
     for number in range(TRIES * config.episodes):
@@ -124,10 +131,11 @@ def draw_tasks(world: ActWorld, config: TaskConfig) -> Tasks:
             seen=clip.frames[start - config.lookback : start].copy(),
             goal_frame=clip.frames[start + config.goal_ahead].copy(),
             goal=states[start + config.goal_ahead],
+            there=there,
         )
         begun = begin_task(world, task)
         assert np.array_equal(begun.state(), states[start]), "the world is not deterministic"
-        if begun.success(task.goal):
+        if task.reached(begun):
             solved += 1
             continue
         tasks.append(task)
@@ -171,7 +179,7 @@ def _carry_out(world: ActWorld, task: Task, actions: np.ndarray, step: int) -> i
     """Do actions (K, A) one by one; the step at which the goal is reached, 0 if it is not."""
     for number, action in enumerate(actions, start=step + 1):
         world.step(action)
-        if world.success(task.goal):
+        if task.reached(world):
             return number
         if world.over:
             break

@@ -9,16 +9,20 @@ import torch
 from torch import Tensor
 
 from foretell.errors import ConfigError
-from foretell.plan.actors import AgentActor, image_cost
+from foretell.model.mind import Mind
+from foretell.plan.actors import AgentActor
+from foretell.plan.constraints import Constraints
 from foretell.plan.decisions import Decision
 from foretell.plan.episodes import Acts, Task
 from foretell.plan.guard import Guard, Proposal
+from foretell.plan.guardrails import Guardrails
+from foretell.plan.margin import Margin, calibrate_margin
 from foretell.plan.watchdog import Seen, whitened_error
 from foretell.worlds.world import ActWorld
 
 
 class GuardedActor:
-    """An agent after a goal image, in many environments, each guarded by itself."""
+    """An agent in many environments, each guarded by itself."""
 
     def __init__(
         self, inner: AgentActor, guard: Guard, precision: Tensor, taken: Callable[[], float] | None = None
@@ -73,9 +77,7 @@ class GuardedActor:
 
     @torch.no_grad()
     def _propose(self) -> Proposal:
-        goal = self.inner.goals[torch.from_numpy(self.rows)]
-        cost = image_cost(self.inner.aim, goal, self.agent.heads, self.inner.over)
-        plan = self.agent.propose(cost, goal, self.guard.excess(self._read))
+        plan = self.inner.propose(self.rows, self.guard.excess(self._read))
         imagined = self.agent.imagine(plan.actions[:, None])[:, 0]
         return Proposal(plan.actions, plan.cost, plan.excess, self._read(imagined))
 
@@ -94,3 +96,19 @@ class GuardedActor:
         bad = ~(latents.flatten(1).isfinite().all(1) & memory.flatten(1).isfinite().all(1))
         self.agent.latents = latents.masked_fill(bad[:, None, None], 0)
         self.agent.memory = memory.masked_fill(bad.view(-1, *[1] * (memory.ndim - 1)), 0)
+
+
+def guarded(
+    mind: Mind, world: ActWorld, rails: Guardrails, inner: AgentActor, margin: Margin | None = None
+) -> GuardedActor:
+    """An agent of this mind behind guardrails. Margins come from clips set aside in training unless given.
+
+    Raises ConfigError if world, model and guardrails do not fit each other, CalibrationError for too few clips.
+    """
+    errors, quantities = mind.errors, mind.heads.quantities
+    if rails.delta is not None and margin is None:
+        asked = Constraints(rails, quantities)
+        margin = calibrate_margin(asked, errors.now, errors.foretold, errors.between, rails.delta, "recorded")
+    acts, surprises = inner.agent.actions, errors.surprises.numpy()
+    guard = Guard(rails, acts, world.actions, quantities, surprises=surprises, margin=margin)
+    return GuardedActor(inner, guard, errors.precision)

@@ -27,6 +27,7 @@ from foretell.model.heads import save_heads
 from foretell.model.precision import mixed_precision
 from foretell.model.predictors import SteeredConfig
 from foretell.model.tensors import load_tensors, save_tensors
+from foretell.model.upper import UpperConfig, save_upper
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.objectives.collapse import alarms, monitors
 from foretell.objectives.next_pixels import NextPixels
@@ -37,6 +38,7 @@ from foretell.surprise.score import SurpriseConfig
 from foretell.train.card import write_card
 from foretell.train.heads import HeadsConfig, cache_latents, fit_heads, measure_errors
 from foretell.train.loop import TrainConfig, train_loop
+from foretell.train.upper import UpperTraining, check_enough, fit_upper
 
 MONITOR_CLIPS = 32
 """Development windows that the monitors look at."""
@@ -62,6 +64,8 @@ class RunConfig:
     """Frames that a step of a model that acts lasts."""
     heads: HeadsConfig = dataclasses.field(default_factory=HeadsConfig)
     """What a model that acts learns on its frozen latents."""
+    upper: UpperConfig | None = None
+    """The upper of two levels of a model that acts, learned on the same latents; none unless given."""
     hold_out: float = 0.2
     """Share of the footage set aside to calibrate; never trained on."""
     development: float = 0.1
@@ -96,6 +100,8 @@ def run_training(store: Store, out: Path, config: RunConfig) -> Path:
     )
     acts = action_config(store, split, config)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, view=store.view, actions=acts))
+    if config.upper is not None:
+        check_enough([s.length for s in split.train], config.upper, config.skip)
     same_run_or_stop(out, config, store)
     torch.set_num_threads(config.train.threads)
     torch.manual_seed(config.train.seed)
@@ -132,7 +138,7 @@ def learn_to_watch(model: WorldModel, store: Store, split: Split, config: RunCon
 
 
 def learn_to_act(model: WorldModel, store: Store, split: Split, config: RunConfig, out: Path) -> None:
-    """Train the heads on frozen latents, and measure how the model errs on clips that were set aside."""
+    """Train the heads on frozen latents, and measure how the model errs on clips that were set aside; then the upper level."""
     if rank() != 0:
         return
     assert store.log is not None
@@ -141,6 +147,8 @@ def learn_to_act(model: WorldModel, store: Store, split: Split, config: RunConfi
     )
     heads = fit_heads(model, trained, store.log.quantities, config.heads, config.train.seed)
     save_heads(out, heads, measure_errors(model, heads, held_out, aside, config.heads.horizon))
+    if config.upper is not None:
+        save_upper(out, fit_upper(model, trained, config.upper, UpperTraining(), config.train.seed))
 
 
 def action_config(store: Store, split: Split, config: RunConfig) -> ActionConfig | None:
@@ -330,6 +338,7 @@ def run_facts(store: Store, split: Split, config: RunConfig) -> dict[str, Any]:
 def same_run_or_stop(out: Path, config: RunConfig, store: Store) -> None:
     """Note the settings of a new run in `out`, or check that the run to go on with has the same."""
     settings = dataclasses.asdict(config) | {"clips": [[c.name, c.frames, c.crc32] for c in store.clips]}
+    del settings["upper"]  # it learns on what is done already: a run may get one, or lose it, when it goes on
     text = json.dumps(settings, default=str, sort_keys=True)
     path = out / "run.json"
     if not os.path.exists(path):  # os's, which says no to a name too long for the disk, where pathlib's raises

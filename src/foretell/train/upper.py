@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +53,23 @@ def fit_upper(model: WorldModel, cache: Cache, config: UpperConfig, training: Up
         upper.places.copy_(spread_places(upper, cache, torch.Generator().manual_seed(seed)))
         upper.apart.copy_(shortest_ways(upper, cache))
     return upper.eval()
+
+
+def check_enough(lengths: Sequence[int], config: UpperConfig, skip: int) -> None:
+    """Raise DataError unless clips of these lengths are enough for an upper level: said before hours of training, not after.
+
+    skip: frames of one step of the model.
+    """
+    span, frames = config.stride * skip, sum(lengths)
+    if max(lengths) <= span:
+        raise DataError(
+            f"upper level: the longest clip has {max(lengths)} frames, expected more than {span}, one of its steps: "
+            "record longer ones, or train without --two-levels"
+        )
+    if frames < config.places:
+        raise DataError(
+            f"upper level: {frames} frames to train on for {config.places} places: record more, or train without --two-levels"
+        )
 
 
 def stretch_starts(cache: Cache, upper: Upper) -> Tensor:

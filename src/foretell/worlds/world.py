@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -64,6 +64,7 @@ class ActWorld(Protocol):
         ...
 
 
+@runtime_checkable
 class Restorable(ActWorld, Protocol):
     """A world that can be put into a state: an oracle can look ahead in it, and do() can change one thing."""
 
