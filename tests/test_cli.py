@@ -135,3 +135,36 @@ def test_a_flag_of_another_objective_is_refused(road: Path, capsys: pytest.Captu
     command = ["train", f"{road}/store", "--out", f"{road}/none", "--objective", "masked", "--steps", "6"]
     assert main([*command, "--isotropy", "3", "--within-floor", "0.2"]) == 2
     assert "objective masked: has no --isotropy, --within-floor" in capsys.readouterr().err
+
+
+def test_quantities_are_foretold_with_a_band_on_a_page(road: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", f"{road}/model", f"{road}/videos/seed1_00000.mp4", "--out", f"{road}/p.html"]) == 2
+    assert "run foretell quantify" in capsys.readouterr().err
+    given = ["quantify", f"{road}/model", f"{road}/videos", "--names", "x", "y", "--horizon", "6", "--context", "6"]
+    assert main([*given, "--level", "0.8"]) == 0
+    assert "foretells x, y; clips: 15 to learn from, 3 to scale, 12 to calibrate" in capsys.readouterr().out
+    clip = f"{road}/videos/seed1_00001.mp4"
+    assert main(["predict", f"{road}/model", clip, "--out", f"{road}/p.html", "--at", "12"]) == 0
+    assert "foretold from step 12 on" in capsys.readouterr().out
+    found = json.loads((road / "p.json").read_text())
+    assert found["names"] == ["x", "y"]
+    assert len(found["mean"]["x"]) == len(found["abstained"]) == 6
+    for low, high, silent in zip(found["low"]["x"], found["high"]["x"], found["abstained"], strict=True):
+        assert (low is None and high is None) if silent else low < high
+    assert "<svg" in (road / "p.html").read_text()
+    assert main(["predict", f"{road}/model", clip, "--at", "3"]) == 2
+    assert "expected 6 to 24" in capsys.readouterr().err
+
+
+def test_evaluate_uncertainty_writes_figures_and_a_page(road: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--learn", "12", "--scale", "6", "--calibrate", "12", "--test", "12", "--odd", "4", "--horizon", "4"]
+    given = ["evaluate", "uncertainty", f"{road}/model", "--world", "physics", "--out", f"{road}/u.json", *few]
+    assert main(given) == 0
+    assert "coverage, whole horizon" in capsys.readouterr().out
+    result = json.loads((road / "u.json").read_text())
+    assert result["metrics"]["coverage, step 4"]["n"] == 12
+    assert {"AUROC, noise", "AUROC, camera shake", "right", "wrong", "abstained"} <= result["metrics"].keys()
+    assert "shell/AUROC, frozen" in result["baselines"]
+    page = (road / "u.html").read_text()
+    assert page.count("<svg") == 4
+    assert "camera shake" in page

@@ -15,7 +15,7 @@ import numpy as np
 from tyro.conf import OmitArgPrefixes, Positional
 
 from foretell import log
-from foretell.data.clip import Clip
+from foretell.data.clip import Clip, View
 from foretell.errors import ConfigError
 from foretell.evals.intervals import Figure
 from foretell.evals.odd import SPOILT, Frames
@@ -55,7 +55,7 @@ class UncertaintyConfig:
     test: int = 2000
     """Fresh episodes."""
     odd: int = 300
-    """Episodes of each kind that was never seen in training."""
+    """Episodes of each kind that was never seen in training, and as many to watch."""
     context: int = 8
     """Steps that are seen."""
     horizon: int = 10
@@ -108,7 +108,7 @@ def evaluate_uncertainty(
     folder, out = Path(model), Path(out)
     network = load_model(folder)
     check_watches(network)
-    place = worlds()[world]
+    place = world_for(world, network.config.view)
     kinds = odd_kinds(place)
     parts = Parts(network, place, config)
     learn, scale, calibrate = (
@@ -133,7 +133,9 @@ def evaluate_uncertainty(
     noticed, others = odd_figures(test, odd)
     figures |= noticed | {"CPU-minutes of fitting": log.spread([fitting])}
     others |= shell_figures(test, odd)
-    figures |= watch_figures(load_panel(folder), place, {k: s for k, (_, s) in kinds.items() if s}, ODD - APART)
+    figures |= watch_figures(
+        load_panel(folder), place, {k: s for k, (_, s) in kinds.items() if s}, ODD - APART, config.odd
+    )
     log.write_result(
         out,
         command=shlex.join(["foretell", *sys.argv[1:]]),
@@ -153,9 +155,14 @@ def evaluate_uncertainty(
     return UncertaintySummary(out=out, figures=figures, baselines=others)
 
 
-def worlds() -> dict[str, World]:
-    """Name -> the world it stands for."""
-    return {"buoy": Buoy(), "physics": Physics(scenario="thrown", shapes="ball")}
+def world_for(name: Literal["buoy", "physics"], view: View) -> World:
+    """The world as a model of that view saw it. Raises ConfigError if it is not shown so."""
+    size = view.height
+    world = Buoy(size=size) if name == "buoy" else Physics(size=size, scenario="thrown", shapes="ball")
+    if (view.width, view.fps) != (size, world.fps):
+        got = f"a model of {view.height}x{view.width} at {view.fps:g} steps a second"
+        raise ConfigError(f"{name}: got {got}, the world is square and shown at {world.fps} a second")
+    return world
 
 
 def odd_kinds(world: World) -> dict[str, tuple[World, Spoil | None]]:

@@ -5,10 +5,13 @@ import pickle
 import numpy as np
 import pytest
 
+from foretell.worlds.buoy import Buoy
 from foretell.worlds.physics import Physics
 from foretell.worlds.world import World
 
 worlds: list[World] = [
+    Buoy(size=48, frames=12, gusts=(1.0, 1.5)),
+    Buoy(size=32, shape="square", sky="striped", hues=(0.6, 0.9)),
     Physics(size=48, frames=23),
     Physics(size=32, frames=25, fps=20, scenario="colliding"),
     Physics(size=40, frames=27, fps=8, violation="jump"),

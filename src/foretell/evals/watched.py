@@ -11,11 +11,12 @@ from foretell.surprise.panel import MODEL, Panel, surprise_of
 from foretell.worlds.world import World
 
 ALPHA = 0.05
-EPISODES = 200
 Spoil = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
-def watch_figures(panel: Panel, world: World, spoilt: Mapping[str, Spoil], first_seed: int) -> dict[str, Figure]:
+def watch_figures(
+    panel: Panel, world: World, spoilt: Mapping[str, Spoil], first_seed: int, episodes: int
+) -> dict[str, Figure]:
     """False alarms an hour at alpha 0.05, and for each way of spoiling the share that alarms and the median delay in steps.
 
     None where the model has no alarm line, or one on too few clips for alpha.
@@ -24,7 +25,7 @@ def watch_figures(panel: Panel, world: World, spoilt: Mapping[str, Spoil], first
     if calibration is None or len(calibration.scores) < 1 / ALPHA:
         return {}
     bar, scorer = calibration.threshold(ALPHA), panel.scorers[MODEL]
-    clips = [world.episode(first_seed + k) for k in range(EPISODES)]
+    clips = [world.episode(first_seed + k) for k in range(episodes)]
     normal = np.array([np.nanmax(surprise_of(scorer, clip.frames)) > bar for clip in clips])
     hours = len(clips[0].frames) / panel.view.fps / 3600
     per_hour = share(normal)

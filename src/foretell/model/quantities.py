@@ -7,6 +7,7 @@ learned (epistemic). Stated spreads are a guess; doubt/bands.py makes a promise 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from foretell.errors import ConfigError, ShapeError
 
 LOOKS = 4
 """Places of the grid that a head can look at, softly."""
+HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 LEAST_STD = 1e-3
 """Of a component, in deviations of the quantity."""
 
@@ -73,10 +75,10 @@ class Mixture(NamedTuple):
         return (self.weights[..., None] * normal).sum(-2)
 
     def log_density(self, values: Tensor) -> Tensor:
-        """Of all quantities together, (...)."""
+        """Of each quantity by itself at `values` (..., Q), (..., Q)."""
         away = (values[..., None, :] - self.means) / self.stds
-        each = -0.5 * (away.square() + 2 * self.stds.log() + torch.log(torch.tensor(2 * torch.pi)))
-        return torch.logsumexp(self.weights.clamp_min(1e-9).log() + each.sum(-1), -1)
+        each = -0.5 * away.square() - self.stds.log() - HALF_LOG_TAU
+        return torch.logsumexp(self.weights.clamp_min(1e-9).log()[..., None] + each, -2)
 
 
 class QuantityHead(nn.Module):

@@ -96,7 +96,7 @@ def imagine_windows(
                 f"quantities: clip {number} has truth {truth.shape}, expected {expected}, a row for each frame"
             )
         last = len(frames) - span
-        for start in range(0, last + 1, every or last + 1):
+        for start in range(0, last + 1, every or max(1, last + 1)):
             seen = frames[start : start + config.context]
             waiting.append((np.array(seen), truth[start + config.context : start + span], number))
             if len(waiting) == AT_ONCE:
@@ -145,7 +145,7 @@ def _fit_head(
         rows, ahead = at[0][some], at[1][some]
         truth = (told.truth[rows, ahead] - quantities.mean) / quantities.std
         said: Mixture = head(told.said[rows, ahead].float(), ahead)
-        weight = said.variance.detach().mean(-1) ** TEMPER
+        weight = said.variance.detach() ** TEMPER  # each quantity by itself: else the surest drowns all others
         loss = -(weight * said.log_density(truth)).mean()
         optimizer.zero_grad()
         loss.backward()
