@@ -10,7 +10,7 @@ from html import escape
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 460, 280
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 56, 12, 30, 40
 TICKS = 5
 
 
@@ -65,7 +65,7 @@ def plot(
             drawn.append(f'<path class="stroke {line.kind}" d="M{way}"/>')
     names = (
         f'<text text-anchor="end" x="{WIDTH - RIGHT}" y="{HEIGHT - 6}">{escape(across)}</text>'
-        f'<text x="{LEFT}" y="{HEIGHT - 6}">{escape(up)}</text>'
+        f'<text x="{LEFT}" y="14">{escape(up)}</text>'
     )
     return Markup(f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(drawn)}{names}</svg>')
 

@@ -54,7 +54,7 @@ def _tiles(figures: Mapping[str, Figure]) -> list[tuple[str, str, str]]:
     worst = next((name for name in figures if name.startswith("coverage, worst slice")), None)
     tiles = [("Inside the band", "coverage, whole horizon", "all steps, all quantities"), ("Worst slice", worst, "")]
     tiles += [
-        ("Calibration error", "calibration error", "0 is calibrated, .25 the most by half"),
+        ("Calibration error", "calibration error", "0: calibrated"),
         ("Of the way to an oracle", "gap closed, all steps", "how well doubt ranks errors; 0 is random"),
     ]
     shown = []
