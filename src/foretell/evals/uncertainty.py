@@ -110,8 +110,11 @@ def risk_figures(said: Said, odd: Mapping[str, Said]) -> dict[str, Figure]:
 
 
 def mixed_doubt(said: Said) -> np.ndarray:
-    """Doubt (N, H) where clips may be strange: the stated error, the larger the stranger the clip (about 1: not at all)."""
-    return said.doubts * np.sqrt(np.maximum(said.strange, 1.0))[:, None]
+    """Doubt (N, H) where clips may be strange: the stated error, up to twice as much the stranger the clip (about 1: not at all).
+
+    No more than twice, settled on development episodes: the strangest clips, noisy ones, are often foretold as well as any.
+    """
+    return said.doubts * np.clip(said.strange, 1.0, 2.0)[:, None]
 
 
 def odd_figures(said: Said, odd: Mapping[str, Said]) -> tuple[dict[str, Figure], dict[str, Figure]]:
