@@ -11,9 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn.functional import max_pool2d
 
 from foretell.errors import ShapeError
 from foretell.worlds.scenes import WALL_LEFT, WALL_RIGHT, WALL_TOP
@@ -73,7 +71,7 @@ def set_stage(seen: np.ndarray) -> Stage:
     for n, clip in enumerate(seen.astype(np.float32)):
         rows = np.median(clip, axis=(0, 2))[:, None]
         away = np.abs(clip - rows).max(-1)
-        free = (_grown(away > APART, 2) == 0)[..., None]
+        free = (_widest(_widest((away > APART).astype(np.int16))) == 0)[..., None]
         times = free.sum(0)
         backdrop[n] = np.where(times > 0, (clip * free).sum(0) / np.maximum(times, 1), rows)
         away = np.abs(clip - backdrop[n]).max(-1)
@@ -144,7 +142,11 @@ def _look(frames: np.ndarray, at: int, stage: Stage) -> Sightings:
         np.abs((weight * around**k).sum((1, 2))) / np.maximum((weight * np.abs(around) ** k).sum((1, 2)), 1e-6)
         for k in (2, 3, 4)
     ]
-    core = thing & (away >= np.nanmedian(np.where(thing, away, np.nan), axis=(1, 2), keepdims=True)) if area.any() else thing
+    core = (
+        thing & (away >= np.nanmedian(np.where(thing, away, np.nan), axis=(1, 2), keepdims=True))
+        if area.any()
+        else thing
+    )
     inside = np.maximum(core.sum((1, 2)), 1)
     colour = (pictures * core[..., None]).sum((1, 2)) / inside[:, None]
     strength = (away * core).sum((1, 2)) / inside / contrast[:, 0, 0]
@@ -160,14 +162,14 @@ def _look(frames: np.ndarray, at: int, stage: Stage) -> Sightings:
 
 def _largest(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """How many things there are in masks (N, H, W), those less than three pixels apart as one, and the mask of the largest."""
-    wide = torch.from_numpy(_grown(mask, 1))
-    names = torch.arange(1, mask[0].size + 1, dtype=torch.float32).reshape(mask[0].shape) * wide
+    wide = _widest(mask.astype(np.int16))
+    names = np.arange(1, mask[0].size + 1, dtype=np.int16).reshape(mask[0].shape) * wide
     while True:  # the highest name spreads through each thing
-        spread = max_pool2d(names[:, None], 3, stride=1, padding=1)[:, 0] * wide
-        if torch.equal(spread, names):
+        spread = _widest(names) * wide
+        if np.array_equal(spread, names):
             break
         names = spread
-    own = names.numpy().astype(np.int64) * mask
+    own = names.astype(np.int64) * mask
     offset = np.arange(len(mask))[:, None] * (mask[0].size + 1)
     areas = np.bincount((own.reshape(len(mask), -1) + offset).ravel(), minlength=len(mask) * (mask[0].size + 1))
     areas = areas.reshape(len(mask), -1)
@@ -177,11 +179,15 @@ def _largest(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.boo
     return (areas > 0).sum(1), (own == best[:, None, None]) & (best > 0)[:, None, None]
 
 
-def _grown(mask: NDArray[np.bool_], pixels: int) -> Array:
-    """Masks (N, H, W), each thing wider by so many pixels on all sides, as 0 and 1."""
-    wide = torch.from_numpy(mask.astype(np.float32))[:, None]
-    grown: Array = max_pool2d(wide, 2 * pixels + 1, stride=1, padding=pixels)[:, 0].numpy()
-    return grown
+def _widest(values: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Of each pixel of (N, H, W) the highest value of it and its eight neighbours."""
+    rows = values.copy()
+    np.maximum(rows[:, 1:], values[:, :-1], out=rows[:, 1:])
+    np.maximum(rows[:, :-1], values[:, 1:], out=rows[:, :-1])
+    both = rows.copy()
+    np.maximum(both[:, :, 1:], rows[:, :, :-1], out=both[:, :, 1:])
+    np.maximum(both[:, :, :-1], rows[:, :, 1:], out=both[:, :, :-1])
+    return both
 
 
 def _check(frames: np.ndarray) -> None:
