@@ -73,7 +73,8 @@ def abstention(confidence: Floats, coverage: float) -> Floats:
         raise ConfigError(f"coverage: got {coverage}, expected above 0 and at most 1")
     if coverage == 1:
         return np.full(confidence.shape[1], -np.inf)
-    thresholds: Floats = np.quantile(confidence, 1 - coverage, axis=0, method="lower")
+    answered = max(1, round(coverage * len(confidence)))
+    thresholds: Floats = np.sort(confidence, axis=0)[-answered]
     return thresholds
 
 

@@ -8,6 +8,7 @@ stands beside every figure (bench/results/hallucination.json). Lengths are in pi
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +56,7 @@ class Sightings(NamedTuple):
     places: Array  # (B, T, 2): (x, y)
     radius: Array  # (B, T), of the disc of that area
     corners: Array  # (B, T), 0 for a disc
-    colour: Array  # (B, T, 3) grey levels, of its brightest half by contrast
+    colour: Array  # (B, T, 3) grey levels, where it stands out more than on average
     strength: Array  # (B, T), its contrast over that of the seen one
 
 
@@ -96,8 +97,8 @@ def impossible(before: Sightings, after: Sightings, stage: Stage, gravity: float
     count: not one thing, as before. jump: farther than FASTEST in a step. wall: in a wall or the floor. colour, shape:
     another one. energy: up by more than RISE of that of the last seen steps, by `gravity` in pixels per frame squared.
     """
-    radius = np.nanmedian(before.radius, axis=1, keepdims=True)
-    colour = np.nanmedian(before.colour, axis=1, keepdims=True)
+    radius = _middle(before.radius)
+    colour = _middle(before.colour)
     path = np.concatenate([before.places[:, -3:], after.places], axis=1)
     x, y = after.places[..., 0], after.places[..., 1]
     room = radius - SLACK
@@ -108,9 +109,17 @@ def impossible(before: Sightings, after: Sightings, stage: Stage, gravity: float
         "jump": np.linalg.norm(np.diff(path[:, 2:], axis=1), axis=-1) > FASTEST,
         "wall": outside | (y > stage.floor[:, None] - room),
         "colour": np.abs(after.colour - colour).max(-1) > OTHER * stage.contrast[:, None],
-        "shape": (after.corners > CORNERED) & (np.nanmedian(before.corners, axis=1, keepdims=True) <= CORNERED),
+        "shape": (after.corners > CORNERED) & (_middle(before.corners) <= CORNERED),
         "energy": energy[:, 1:] > (1 + RISE) * energy[:, :1],
     }
+
+
+def _middle(values: Array) -> Array:
+    """The median over time, (B, 1, ...), of the frames in which there is a thing; NaN where there is none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        middle: Array = np.nanmedian(values, axis=1, keepdims=True)
+    return middle
 
 
 def _energy(path: Array, gravity: float) -> Array:
@@ -142,11 +151,7 @@ def _look(frames: np.ndarray, at: int, stage: Stage) -> Sightings:
         np.abs((weight * around**k).sum((1, 2))) / np.maximum((weight * np.abs(around) ** k).sum((1, 2)), 1e-6)
         for k in (2, 3, 4)
     ]
-    core = (
-        thing & (away >= np.nanmedian(np.where(thing, away, np.nan), axis=(1, 2), keepdims=True))
-        if area.any()
-        else thing
-    )
+    core = thing & (away >= ((away * thing).sum((1, 2)) / np.maximum(area, 1))[:, None, None])
     inside = np.maximum(core.sum((1, 2)), 1)
     colour = (pictures * core[..., None]).sum((1, 2)) / inside[:, None]
     strength = (away * core).sum((1, 2)) / inside / contrast[:, 0, 0]
