@@ -273,7 +273,7 @@ def floors(flights: Flights) -> dict[str, Any]:
     own = judged["referee on the frames that came"].error
     told["referee/error of place in pixels"] = bootstrap(lambda chosen: float(own[chosen].mean()), len(own))
     told["referee/greatest error of place in pixels"] = [float(own.max())]
-    told["referee/wrong counts"] = share((after.count != 1).ravel())
+    told["referee/wrong counts"] = share((after.things != 1).ravel())
     return told
 
 

@@ -60,7 +60,7 @@ def events(stage: Stage, before: Sightings, after: np.ndarray, gravity: float = 
 def test_a_disc_is_read_where_it_was_painted(stage: Stage) -> None:
     for x, y, radius in ((20.3, 30.7, 7.2), (41.0, 20.5, 8.0), (33.3, 40.1, 9.0)):
         sight = seen(stage, picture((x, y, radius, BALL)))
-        assert sight.count[0, 0] == 1
+        assert sight.things[0, 0] == 1
         np.testing.assert_allclose(sight.places[0, 0], (x, y), atol=0.1)
         assert abs(sight.radius[0, 0] - radius) < 0.3
         assert sight.corners[0, 0] < 0.08
@@ -75,7 +75,7 @@ def test_the_backdrop_is_known_even_behind_a_ball_that_hardly_moves(stage: Stage
 def test_nothing_one_and_two(stage: Stage) -> None:
     one, other = (20.0, 30.0, 8.0, BALL), (45.0, 30.0, 7.0, BALL)
     sight = seen(stage, picture(), picture(one), picture(one, other))
-    assert sight.count[0].tolist() == [0, 1, 2]
+    assert sight.things[0].tolist() == [0, 1, 2]
     assert np.isnan(sight.places[0, 0]).all()
     np.testing.assert_allclose(sight.places[0, 2], (20, 30), atol=0.1)  # the largest
 
@@ -128,7 +128,7 @@ def test_its_own_error_on_the_physics_world_is_small() -> None:
     real = flights_of([world.episode(6_000_000 + k) for k in range(8)], 10, 18)
     stage = set_stage(real.frames[:, :8])
     before, after = look(real.frames[:, :8], stage), look(real.frames[:, 8:], stage)
-    assert (after.count == 1).all()
+    assert (after.things == 1).all()
     assert np.linalg.norm(after.places - real.places[:, 8:], axis=-1).max() < 0.3
     assert not any(flags.any() for flags in impossible(before, after, stage, 0.12).values())
 

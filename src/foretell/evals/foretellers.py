@@ -165,7 +165,7 @@ class Imagination:
         ]
         of_picture = [
             np.log1p(np.minimum(distance(probe, referee), FARTHEST)),
-            sight.count != 1,
+            sight.things != 1,
             *(np.nan_to_num(value) for value in (sight.strength, sight.radius, sight.corners)),
         ]
         return frames, probe, referee, np.stack([*of_rollout, *of_picture], -1).astype(np.float64)

@@ -50,9 +50,9 @@ class Stage(NamedTuple):
 
 
 class Sightings(NamedTuple):
-    """What the referee sees in frames (B, T). All but `count` speak of the largest thing, NaN where there is none."""
+    """What the referee sees in frames (B, T). All but `things` speak of the largest thing, NaN where there is none."""
 
-    count: NDArray[np.int64]  # (B, T)
+    things: NDArray[np.int64]  # (B, T)
     places: Array  # (B, T, 2): (x, y)
     radius: Array  # (B, T), of the disc of that area
     corners: Array  # (B, T), 0 for a disc
@@ -105,7 +105,7 @@ def impossible(before: Sightings, after: Sightings, stage: Stage, gravity: float
     outside = (x < WALL_LEFT + room) | (x > WALL_RIGHT - room) | (y < WALL_TOP + room)
     energy = _energy(path, gravity)
     return {
-        "count": after.count != np.round(np.median(before.count, axis=1, keepdims=True)),
+        "count": after.things != np.round(np.median(before.things, axis=1, keepdims=True)),
         "jump": np.linalg.norm(np.diff(path[:, 2:], axis=1), axis=-1) > FASTEST,
         "wall": outside | (y > stage.floor[:, None] - room),
         "colour": np.abs(after.colour - colour).max(-1) > OTHER * stage.contrast[:, None],
