@@ -139,7 +139,7 @@ def _one_step(model: WorldModel, objective: Objective, batches: Callable[[int], 
 
     def take(step: int) -> None:
         model.train()
-        objective.before_step(model, 0.0)
+        objective.before_step(model, 0.5)
         frames, _ = batches(step)
         with mixed_precision("auto", frames.device):
             terms = objective.terms(model, frames, step_generator(0, step))

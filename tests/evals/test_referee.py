@@ -87,7 +87,7 @@ def test_a_cube_has_corners_whichever_way_it_is_turned(stage: Stage) -> None:
 
 def test_what_fades_away_is_gone(stage: Stage) -> None:
     pale: Colour = tuple(round(0.75 * s + 0.25 * b) for s, b in zip(SKY, BALL, strict=True))  # type: ignore[assignment]
-    assert seen(stage, picture((30.0, 30.0, 8.0, pale))).count[0, 0] == 0
+    assert seen(stage, picture((30.0, 30.0, 8.0, pale))).things[0, 0] == 0
 
 
 def test_a_lawful_flight_has_no_event_and_each_broken_law_its_own(stage: Stage, before: Sightings) -> None:
