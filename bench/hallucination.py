@@ -1,6 +1,6 @@
 """Does a model of latents hallucinate less than a model of pixels? The same clips, one referee, five training seeds.
 
-    python bench/hallucination.py --work WORK [--seeds 0 1 2 3 4] [--steps 700]
+    python bench/hallucination.py --work WORK [--seeds 0 1 2 3 4] [--steps 500]
 
 Thrown balls: 8 frames are seen, 10 are foretold. Of each seed a JEPA, and the matched model of pixels at equal steps and at
 equal CPU time (bench/matched_models.py). HR-div, HR-phys and HR-conf of each (evals/hallucination.py), beside the referee's
@@ -58,7 +58,7 @@ FROM = {
     "test": 9_700_000,
 }
 COUNTS = {"probe": 300, "confidence": 400, "calibration": 400, "development": 200, "test": 600}
-DECODER_STEPS = 2500
+DECODER_STEPS = 1600
 TOLD = (1, 2, 4, 6, 8, 10)
 COVERAGE = 0.9
 """Of the bar."""
@@ -70,7 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--judged", choices=("test", "development"), default="test")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     arguments = parser.parse_args()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -79,10 +80,10 @@ class Matched:
         told = out / "took.json"
         if not told.exists():
             steps = self.steps if kind != "pixels_equal_time" else round(self.steps * self.pixel_steps_per_step())
-            began = time.process_time()
-            weights = train(self.store(), out, self.run_config(kind, seed, steps))
-            seconds = time.process_time() - began
-            write_whole(told, json.dumps({"steps": steps, "cpu_seconds": seconds, "parameters": weights}) + "\n")
+            store = self.store()
+            with _counted(out / "cpu_seconds.json") as spent:
+                weights = train(store, out, self.run_config(kind, seed, steps))
+            write_whole(told, json.dumps({"steps": steps, "cpu_seconds": spent(), "parameters": weights}) + "\n")
         return out, json.loads(told.read_text())
 
     def pixel_steps_per_step(self) -> float:
@@ -107,6 +108,21 @@ class Matched:
             write_whole(told, json.dumps({"cpu_seconds_a_step": taken}) + "\n")
         seconds = json.loads(told.read_text())["cpu_seconds_a_step"]
         return float(seconds["jepa"] / seconds["pixels_equal_steps"])
+
+
+@contextmanager
+def _counted(path: Path) -> Iterator[Callable[[], float]]:
+    """CPU-seconds of what is done inside, with those of runs that were cut short."""
+
+    def spent() -> float:
+        return float(json.loads(path.read_text())) if path.exists() else 0.0
+
+    began = time.process_time()
+    try:
+        yield spent
+    finally:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(spent() + time.process_time() - began) + "\n")
 
 
 def train(store: Store, out: Path, config: RunConfig) -> int:
