@@ -1,18 +1,19 @@
 """Does a model of latents hallucinate less than a model of pixels? The same clips, one referee, five training seeds.
 
-    python bench/hallucination.py --work WORK [--seeds 0 1 2 3 4] [--steps 500]
+    python bench/hallucination.py --work WORK [--seeds 0 1 2 3 4] [--more-seeds 0] [--steps 500]
 
-Thrown balls: 8 frames are seen, 10 are foretold. Of each seed a JEPA, and the matched model of pixels at equal steps and at
-equal CPU time (bench/matched_models.py). HR-div, HR-phys and HR-conf of each (evals/hallucination.py), beside the referee's
-own error on the frames that came, a copy of the last frame and, through the places that the referee sees, a parabola.
-Either model is read in whichever of two ways is better for it on calibration clips: a probe of its imagined latents, or
-the referee on its painted frames; both are told. What was found for a seed is kept in WORK, so that an interrupted run goes
-on. Writes hallucination.json, and pictures of some rollouts to WORK.
+Thrown balls: 8 frames are seen, 10 are foretold. Of each seed a JEPA, and the matched model of pixels at equal CPU time
+(bench/matched_models.py); of some seeds also that model at equal steps, and at four times the time. HR-div, HR-phys and
+HR-conf of each (evals/hallucination.py), beside the referee's own error on the frames that came, a copy of the last frame
+and, through the places that the referee sees, a parabola. Each model is read in whichever of two ways is better for it on
+clips of its own: a probe of its imagined latents, or the referee on its painted frames; both are told. What was found for a
+seed is kept in WORK, so that an interrupted run goes on. Writes hallucination.json, and pictures of rollouts to WORK.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -59,9 +60,10 @@ FROM = {
 }
 COUNTS = {"probe": 300, "confidence": 400, "calibration": 400, "development": 200, "test": 600}
 DECODER_STEPS = 1600
+SEEDS_OF_ALL = ("jepa", "pixels_equal_time")
+"""The kinds that are judged for every seed; the others, which take longer and say less, for some."""
 TOLD = (1, 2, 4, 6, 8, 10)
-COVERAGE = 0.9
-"""Of the bar."""
+READS = ("chosen", "probe", "referee")
 BAR = "HR-conf at step 10 at most half of the pixel model's at equal CPU time, p < 0.01, at coverage 0.9"
 
 
@@ -70,6 +72,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument(
+        "--more-seeds", type=int, nargs="*", default=[0], help="of --seeds, also judged for more models"
+    )
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--judged", choices=("test", "development"), default="test")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
@@ -77,10 +82,10 @@ def main() -> None:
     torch.set_num_threads(1)
     matched = Matched(work=arguments.work, world=WORLD, episodes=EPISODES, seed=TRAIN_SEED, steps=arguments.steps)
     clips = {name: drawn(name) for name in ("probe", "confidence", "calibration", arguments.judged)}
-    found = {
-        seed: {kind: of_seed(matched, kind, seed, clips, arguments.judged) for kind in KINDS}
-        for seed in arguments.seeds
-    }
+    found: dict[Kind, dict[int, dict[str, Any]]] = {}
+    for kind in KINDS:
+        seeds = arguments.seeds if kind in SEEDS_OF_ALL else arguments.more_seeds
+        found[kind] = {seed: of_seed(matched, kind, seed, clips, arguments.judged) for seed in seeds}
     metrics, told = compare(found)
     write_result(
         arguments.out / "hallucination.json",
@@ -185,40 +190,39 @@ def strip(path: Path, flights: Flights, foretold: np.ndarray, rows: int = 6) -> 
     write_png(path, np.concatenate(pairs).repeat(2, axis=0).repeat(2, axis=1))
 
 
-def compare(found: dict[int, dict[Kind, dict[str, Any]]]) -> tuple[dict[str, Any], dict[str, Any]]:
+def compare(found: dict[Kind, dict[int, dict[str, Any]]]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Figures of the JEPA, each seed's and in all; and those of the pixel models, with what the two are to each other."""
     metrics: dict[str, Any] = {}
     baselines: dict[str, Any] = {}
-    seeds = list(found.values())
-    for kind in KINDS:
-        into = metrics if kind == "jepa" else baselines
-        of_kind = [one[kind] for one in seeds]
+    for kind, by_seed in found.items():
+        into, seeds = metrics if kind == "jepa" else baselines, list(by_seed.values())
+        if not seeds:
+            continue
         for name in ("steps", "cpu_seconds", "parameters"):
-            into[f"{kind}/training/{name}"] = [float(one["took"][name]) for one in of_kind]
-        for reads in ("probe", "referee", "chosen"):
-            into |= rates(f"{kind}/{reads}", [one[one["reads"] if reads == "chosen" else reads] for one in of_kind])
-        into |= events(f"{kind}/HR-phys", [one["impossible"] for one in of_kind])
-    metrics |= events("jepa/repainted frames/HR-phys", [one["jepa"]["impossible_repainted"] for one in seeds])
-    for other in KINDS[1:]:
-        for coverage in COVERAGES:
-            for reads in ("chosen", "probe", "referee"):
-                pair = paired_bootstrap(
-                    *(wrong([one[kind] for one in seeds], reads, coverage) for kind in ("jepa", other))
-                )
-                name = f"jepa over {other}/{reads}/HR-conf/{coverage:.0%}/+{HORIZON}"
-                metrics |= {
-                    f"{name}/ratio": pair.ratio,
-                    f"{name}/p_less": [pair.p_less],
-                    f"{name}/p_half": [pair.p_half],
-                }
+            into[f"{kind}/training/{name}"] = [float(one["took"][name]) for one in seeds]
+        for reads in READS:
+            into |= rates(f"{kind}/{reads}", [words(one, reads) for one in seeds])
+        into |= events(f"{kind}/HR-phys", [one["impossible"] for one in seeds])
+        if kind == "jepa":
+            metrics |= events("jepa/repainted frames/HR-phys", [one["impossible_repainted"] for one in seeds])
+            continue
+        ours = [found["jepa"][seed] for seed in by_seed]
+        for coverage, reads in itertools.product(COVERAGES, READS):
+            pair = paired_bootstrap(*(wrong(of_kind, reads, coverage) for of_kind in (ours, seeds)))
+            name = f"jepa over {kind}/{reads}/HR-conf/{coverage:.0%}/+{HORIZON}"
+            metrics |= {f"{name}/ratio": pair.ratio, f"{name}/p_less": [pair.p_less], f"{name}/p_half": [pair.p_half]}
     return metrics, baselines
+
+
+def words(found: dict[str, Any], reads: str) -> dict[str, Any]:
+    """What one read-out said, or the one that was better on the confidence clips."""
+    said: dict[str, Any] = found[found["reads"] if reads == "chosen" else reads]
+    return said
 
 
 def wrong(of_kind: list[dict[str, Any]], reads: str, coverage: float) -> list[np.ndarray]:
     """Of each seed which clips are wrong with confidence at the last step, (B,)."""
-    return [
-        np.array(one[one["reads"] if reads == "chosen" else reads]["wrong"][str(coverage)])[:, -1] for one in of_kind
-    ]
+    return [np.array(words(one, reads)["wrong"][str(coverage)])[:, -1] for one in of_kind]
 
 
 def rates(name: str, verdicts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -284,11 +288,12 @@ def protocol(arguments: argparse.Namespace, matched: Matched) -> dict[str, Any]:
         "world": repr(WORLD),
         "seen, foretold, first frame judged": (SEEN, HORIZON, FIRST),
         "train": {"seed": TRAIN_SEED, "episodes": EPISODES, "steps": arguments.steps},
-        "settings": {kind: repr(matched.run_config(kind, 0, arguments.steps)) for kind in KINDS[:2]},
+        "settings": {kind: repr(matched.run_config(kind, 0, arguments.steps)) for kind in SEEDS_OF_ALL},
         "cpu seconds a step": json.loads((arguments.work / "speed.json").read_text())["cpu_seconds_a_step"],
         "judged": arguments.judged,
         "from seeds": FROM,
         "clips": COUNTS,
+        "more seeds": arguments.more_seeds,
         "decoder steps": DECODER_STEPS,
         "radius": "the true one of each clip, 7 to 9 px",
         "chosen": "the read-out (probe or referee) of fewer errors above a radius at the last step on the confidence clips",

@@ -1,4 +1,4 @@
-"""Three world models that differ only in what they are asked for: JEPA, pixels at equal steps, pixels at equal time.
+"""World models that differ only in what they are asked for: JEPA; pixels at equal time, at four times that, at equal steps.
 
 One trunk, one predictor, one store, one order of windows and one schedule; neither says how the picture moves (`carry`),
 neither chooses a checkpoint: the last weights are judged. Equal time is CPU time: how long a step of each takes is
@@ -36,8 +36,10 @@ from foretell.training import without_carry
 from foretell.worlds.physics import Physics
 from foretell.worlds.record import record
 
-Kind = Literal["jepa", "pixels_equal_steps", "pixels_equal_time"]
-KINDS: tuple[Kind, ...] = ("jepa", "pixels_equal_steps", "pixels_equal_time")
+Kind = Literal["jepa", "pixels_equal_time", "pixels_equal_steps", "pixels_four_times"]
+KINDS: tuple[Kind, ...] = ("jepa", "pixels_equal_time", "pixels_equal_steps", "pixels_four_times")
+TIMES = {"pixels_equal_time": 1, "pixels_four_times": 4}
+"""How much of the JEPA's time a model of pixels gets, where that is what is matched."""
 TURNS, STEPS_A_TURN = 6, 5
 """How the speed of a step is measured: so many turns each, one after the other, of so many steps."""
 HORIZON = 10
@@ -79,7 +81,9 @@ class Matched:
         out = self.work / f"{kind}{seed}"
         told = out / "took.json"
         if not told.exists():
-            steps = self.steps if kind != "pixels_equal_time" else round(self.steps * self.pixel_steps_per_step())
+            steps = self.steps
+            if kind in TIMES:
+                steps = round(TIMES[kind] * self.steps * self.pixel_steps_per_step())
             store = self.store()
             with _counted(out / "cpu_seconds.json") as spent:
                 weights = train(store, out, self.run_config(kind, seed, steps))

@@ -1,4 +1,4 @@
-"""The bench of hallucinations, whole and tiny: three models of a seed, the form of its result, and that it goes on where it was."""
+"""The bench of hallucinations, whole and tiny: its models, the form of its result, and that it goes on where it was."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr(hallucination, "COUNTS", dict.fromkeys(hallucination.COUNTS, 8))
     monkeypatch.setattr(matched_models, "TURNS", 1)
     monkeypatch.setattr(matched_models, "STEPS_A_TURN", 1)
-    arguments = ["--work", str(tmp_path / "work"), "--out", str(tmp_path), "--seeds", "0", "--steps", "2"]
+    arguments = ["--work", str(tmp_path / "work"), "--out", str(tmp_path), "--seeds", "0", "1", "--steps", "2"]
     monkeypatch.setattr(sys, "argv", ["hallucination.py", *arguments])
     hallucination.main()
     found = json.loads((tmp_path / "hallucination.json").read_text())
     metrics, baselines = found["metrics"], found["baselines"]
     ours, theirs = metrics["jepa/training/parameters"], baselines["pixels_equal_time/training/parameters"]
+    assert ours["n"] == 2
+    assert baselines["pixels_four_times/training/steps"]["n"] == 1
+    assert (
+        baselines["pixels_four_times/training/steps"]["value"] > baselines["pixels_equal_time/training/steps"]["value"]
+    )
     assert abs(theirs["value"] / ours["value"] - 1) <= 0.05
     assert baselines["referee on the frames that came/HR-phys/any"]["value"] == 0
     assert baselines["referee/error of place in pixels"]["value"] < 0.2
