@@ -1,6 +1,6 @@
 """Does a model of latents hallucinate less than a model of pixels? The same clips, one referee, five training seeds.
 
-    python bench/hallucination.py --work WORK [--seeds 0 1 2 3 4] [--more-seeds 0] [--steps 500]
+    python bench/hallucination.py --work WORK [--seeds 0 1 2 3 4] [--equal-steps 0] [--four-times 0]
 
 Thrown balls: 8 frames are seen, 10 are foretold. Of each seed a JEPA, and the matched model of pixels at equal CPU time
 (bench/matched_models.py); of some seeds also that model at equal steps, and at four times the time. HR-div, HR-phys and
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange
-from matched_models import HORIZON, KINDS, Kind, Matched
+from matched_models import HORIZON, Kind, Matched
 from result import write_result
 from torch import Tensor
 
@@ -60,8 +60,6 @@ FROM = {
 }
 COUNTS = {"probe": 300, "confidence": 400, "calibration": 400, "development": 200, "test": 600}
 DECODER_STEPS = 1600
-SEEDS_OF_ALL = ("jepa", "pixels_equal_time")
-"""The kinds that are judged for every seed; the others, which take longer and say less, for some."""
 TOLD = (1, 2, 4, 6, 8, 10)
 READS = ("chosen", "probe", "referee")
 BAR = "HR-conf at step 10 at most half of the pixel model's at equal CPU time, p < 0.01, at coverage 0.9"
@@ -72,9 +70,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument(
-        "--more-seeds", type=int, nargs="*", default=[0], help="of --seeds, also judged for more models"
-    )
+    parser.add_argument("--equal-steps", type=int, nargs="*", default=[0], help="seeds judged at equal steps, too")
+    parser.add_argument("--four-times", type=int, nargs="*", default=[0], help="seeds judged at four times the time")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--judged", choices=("test", "development"), default="test")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
@@ -83,8 +80,7 @@ def main() -> None:
     matched = Matched(work=arguments.work, world=WORLD, episodes=EPISODES, seed=TRAIN_SEED, steps=arguments.steps)
     clips = {name: drawn(name) for name in ("probe", "confidence", "calibration", arguments.judged)}
     found: dict[Kind, dict[int, dict[str, Any]]] = {}
-    for kind in KINDS:
-        seeds = arguments.seeds if kind in SEEDS_OF_ALL else arguments.more_seeds
+    for kind, seeds in seeds_of(arguments).items():
         found[kind] = {seed: of_seed(matched, kind, seed, clips, arguments.judged) for seed in seeds}
     metrics, told = compare(found)
     write_result(
@@ -94,6 +90,16 @@ def main() -> None:
         metrics=metrics,
         baselines=told | floors(clips[arguments.judged]),
     )
+
+
+def seeds_of(arguments: argparse.Namespace) -> dict[Kind, list[int]]:
+    """Which training seeds are judged of each kind; of those that take longer and say less, fewer."""
+    return {
+        "jepa": arguments.seeds,
+        "pixels_equal_time": arguments.seeds,
+        "pixels_equal_steps": arguments.equal_steps,
+        "pixels_four_times": arguments.four_times,
+    }
 
 
 def drawn(name: str) -> Flights:
@@ -288,12 +294,14 @@ def protocol(arguments: argparse.Namespace, matched: Matched) -> dict[str, Any]:
         "world": repr(WORLD),
         "seen, foretold, first frame judged": (SEEN, HORIZON, FIRST),
         "train": {"seed": TRAIN_SEED, "episodes": EPISODES, "steps": arguments.steps},
-        "settings": {kind: repr(matched.run_config(kind, 0, arguments.steps)) for kind in SEEDS_OF_ALL},
+        "settings": {
+            kind: repr(matched.run_config(kind, 0, arguments.steps)) for kind in ("jepa", "pixels_equal_steps")
+        },
         "cpu seconds a step": json.loads((arguments.work / "speed.json").read_text())["cpu_seconds_a_step"],
         "judged": arguments.judged,
         "from seeds": FROM,
         "clips": COUNTS,
-        "more seeds": arguments.more_seeds,
+        "training seeds": seeds_of(arguments),
         "decoder steps": DECODER_STEPS,
         "radius": "the true one of each clip, 7 to 9 px",
         "chosen": "the read-out (probe or referee) of fewer errors above a radius at the last step on the confidence clips",

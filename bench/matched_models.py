@@ -37,7 +37,6 @@ from foretell.worlds.physics import Physics
 from foretell.worlds.record import record
 
 Kind = Literal["jepa", "pixels_equal_time", "pixels_equal_steps", "pixels_four_times"]
-KINDS: tuple[Kind, ...] = ("jepa", "pixels_equal_time", "pixels_equal_steps", "pixels_four_times")
 TIMES = {"pixels_equal_time": 1, "pixels_four_times": 4}
 """How much of the JEPA's time a model of pixels gets, where that is what is matched."""
 TURNS, STEPS_A_TURN = 6, 5
