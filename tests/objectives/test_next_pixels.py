@@ -127,3 +127,18 @@ def test_weights_beside_those_of_next_latent(preset, most, capsys):
 def test_impossible_settings_are_refused(name):
     with pytest.raises(ConfigError, match=f"objective {name}: got 0, expected . or more"):
         NextPixelsConfig(**{name: 0})
+
+
+@both
+def test_a_clip_is_told_of_as_bright_as_it_is_whatever_others_are_in_its_batch(pooled):
+    """In training, too: a norm over the batch would take the brightness of a frame from its latents."""
+    model, objective = learners(pooled)
+    model.train()
+    objective.before_step(model, 0.0)
+    frames = video()
+    model.encode(frames)  # at first the norm finds their scale
+    objective.before_step(model, 0.1)
+    together = model.encode(frames)
+    torch.testing.assert_close(model.encode(frames[:1]), together[:1])
+    model.eval()
+    torch.testing.assert_close(model.encode(frames), together)

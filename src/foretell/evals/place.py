@@ -35,7 +35,10 @@ class LocalRidge(NamedTuple):
 
     def read(self, latents: Tensor) -> Tensor:
         """latents (..., P, D) -> places (x, y) float64 (..., 2). Raises ShapeError."""
-        said = neighbourhoods(latents, self.grid) @ self.weights
+        return self.place(neighbourhoods(latents, self.grid) @ self.weights)
+
+    def place(self, said: Tensor) -> Tensor:
+        """What each token says, (..., P, 3): how much it is here, and how far it lies, times that -> places (..., 2)."""
         here = said[..., :1].clamp_min(LEAST)
         sure = here**SURE
         places = (sure * (here * centres(self.grid, self.token) + said[..., 1:])).sum(-2)

@@ -1,7 +1,10 @@
 """next_pixels: foretell the pixels of the next frames. The baseline beside next_latent, of the same encoder and predictor.
 
 Matched with next_latent: encoder, predictor, rollouts, optimizer and batches. Not matched: the few weights that paint
-(3.6% of the dense preset's), and that nothing holds latents apart but the pixels which they must tell.
+(3.6% of the dense preset's), that nothing holds latents apart but the pixels which they must tell, and that the norm of
+latents rests early. Latents normalised by the mean and deviation of their batch, as next_latent needs them, do not tell how
+bright a frame is beside one of another batch: with 8 clips of 8 palettes in a batch all was painted grey, and the loss stood
+still.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from foretell.model.layers import LatentNorm
 from foretell.model.world_model import WorldModel
 from foretell.objectives.next_latent import check_least, errors_ahead
 from foretell.shapes import check_axes
@@ -34,6 +38,10 @@ class NextPixelsConfig:
 
     def __post_init__(self) -> None:
         check_least(self, horizon=2, starts=1, hidden=1)
+
+
+SCALED = 0.05
+"""Share of the training after which the norm of latents keeps its mean and deviation."""
 
 
 class NextPixels(nn.Module):
@@ -73,7 +81,10 @@ class NextPixels(nn.Module):
         return rearrange(patches, "b t (h w) (c y x) -> b t c (h y) (w x)", **axes)
 
     def before_step(self, model: WorldModel, done: float) -> None:
-        """All learn to the end."""
+        """All learn to the end, but for the norm of latents: it rests once it has found their scale; `done` is 0 to 1."""
+        for part in model.encoder.modules():
+            if isinstance(part, LatentNorm):
+                part.train(done < SCALED)
 
     def after_step(self, model: WorldModel) -> None:
         """Nothing follows the weights."""
