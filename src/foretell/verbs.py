@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from foretell.surprise.calibrate import Calibration
     from foretell.worlds.record import RecordSummary
 
-Scenario = Literal["mixed", "thrown", "bouncing", "rolling", "colliding", "staged"]
+Scenario = Literal["mixed", "thrown", "bouncing", "rolling", "colliding", "staged", "forks", "drifting"]
 Violation = Literal["none", "cube", "vanish", "jump", "hang", "rise"]
 Fit = Literal["letterbox", "crop"]
 
@@ -37,7 +37,7 @@ def record(
     layout: Literal["two", "four"] = "two",
     hazards: int = 0,
     varied: bool = False,
-    scenario: Scenario = "mixed",
+    scenario: Scenario | None = None,
     part: Literal["train", "development", "test"] = "train",
     shapes: Literal["varied", "ball"] = "varied",
     violation: Violation = "none",
@@ -53,18 +53,19 @@ def record(
     An option that the world does not read is an error.
 
     Args:
-        world: physics, rooms, pusht or gym:ENV_ID (any Gymnasium environment, as gym:Pendulum-v1).
+        world: physics, chance, rooms, pusht or gym:ENV_ID (any Gymnasium environment, as gym:Pendulum-v1).
         out: Folder to write to; a recording that was cut short goes on.
         episodes: How many videos.
         seed: Every episode follows from (seed, its number).
-        frames: Frames of an episode; 32 in physics, 100 elsewhere, unless given.
+        frames: Frames of an episode; 32 in physics and chance, 100 elsewhere, unless given.
         size: Pixels of a side.
         workers: Processes side by side.
         policy: Rooms, pusht, gym: who acts; mixed draws one of the three for each video.
         layout: Rooms: how many of them.
         hazards: Rooms: discs that can be entered and must not, 0 to 4.
         varied: Rooms: wall, door and hazards lie elsewhere in each video.
-        scenario: Physics: what happens; staged: behind screens, against walls, off ledges, under other weight.
+        scenario: What happens. Physics: mixed unless given, thrown, bouncing, rolling, colliding, or staged: behind screens,
+            against walls, off ledges, under other weight. Chance: forks unless given, or drifting.
         part: Physics: of staged scenes, which share of every range their parameters come from; no two overlap.
         shapes: Physics: of the objects.
         violation: Physics: something impossible that happens to a thrown object in flight.
