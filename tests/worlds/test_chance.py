@@ -5,6 +5,7 @@ import pytest
 
 from foretell.errors import ConfigError
 from foretell.evals.thrown import places_of
+from foretell.worlds import chance
 from foretell.worlds.chance import Chance, drift, law, sign_colour
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -12,15 +13,15 @@ LUMA = np.array([0.299, 0.587, 0.114])
 
 def test_which_way_is_as_likely_as_the_sign_says():
     states = [Chance(size=16).episode(seed).states for seed in range(1500)]
-    chance = np.array([one["chance_up"][0] for one in states])
+    odds = np.array([one["chance_up"][0] for one in states])
     up = np.array([one["branch"][0] for one in states])
-    assert chance.min() >= 0.05
-    assert chance.max() <= 0.95
-    assert 0.15 < (chance == 0.5).mean() < 0.25
+    assert odds.min() >= 0.05
+    assert odds.max() <= 0.95
+    assert 0.15 < (odds == 0.5).mean() < 0.25
     for low in (0.05, 0.35, 0.65):
-        near = (chance >= low) & (chance <= low + 0.3)
-        spread = np.sqrt((chance * (1 - chance))[near].mean() / near.sum())
-        assert abs(up[near].mean() - chance[near].mean()) < 3.5 * spread
+        near = (odds >= low) & (odds <= low + 0.3)
+        spread = np.sqrt((odds * (1 - odds))[near].mean() / near.sum())
+        assert abs(up[near].mean() - odds[near].mean()) < 3.5 * spread
 
 
 def test_the_sign_is_seen_and_the_branch_is_not_seen_before_the_fork():
@@ -43,27 +44,16 @@ def test_the_sign_is_seen_and_the_branch_is_not_seen_before_the_fork():
     np.testing.assert_allclose(shown, told)
 
 
-def test_the_fork_is_decided_by_the_last_draw():
-    """Of two episodes of one seed that differ in the branch alone, the frames up to the fork are the same."""
-
-    class Decided(np.random.Generator):
-        turned = False
-        draws = 0
-
-        def random(self, *arguments):
-            self.draws += 1
-            drawn = super().random(*arguments)
-            return 1 - drawn if self.turned and self.draws == 3 else drawn  # even or not, the ball's hue, the branch
-
-    world = Chance()
+def test_frames_before_the_fork_are_the_same_whichever_way_it_goes(monkeypatch):
+    road = chance.draw_road(np.random.default_rng(8))
     clips = []
-    for turned in (False, True):
-        rng = Decided(np.random.PCG64(6))
-        rng.turned = turned
-        clips.append(world._forking(rng, 6))
+    for up in (0.0, 1.0):
+        monkeypatch.setattr(chance, "draw_road", lambda rng, up=up: road._replace(chance_up=up))
+        monkeypatch.setattr(chance, "sign_colour", lambda share: (9, 9, 9))
+        clips.append(Chance().episode(1))
     one, two = clips
     fork = int(one.states["fork_frame"][0])
-    assert one.states["branch"][0] != two.states["branch"][0]
+    assert (one.states["branch"][0], two.states["branch"][0]) == (0, 1)
     assert (one.frames[:fork] == two.frames[:fork]).all()
     assert (one.frames[fork + 4] != two.frames[fork + 4]).any()
     np.testing.assert_allclose(one.states["x"], two.states["other_x"])
