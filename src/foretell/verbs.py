@@ -14,9 +14,11 @@ from foretell.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from foretell.data.ingest import IngestSummary
+    from foretell.serve.futures import FuturesSummary
     from foretell.serve.imagine import ImagineSummary
     from foretell.serve.watch import WatchSummary
     from foretell.surprise.calibrate import Calibration
+    from foretell.train.branches import BranchesSummary
     from foretell.worlds.record import RecordSummary
 
 Scenario = Literal["mixed", "thrown", "bouncing", "rolling", "colliding", "staged", "forks", "drifting"]
@@ -176,9 +178,12 @@ def imagine(
     *,
     start: int = 8,
     horizon: int = 16,
+    samples: int = 0,
     data: Path | None = None,
-) -> ImagineSummary:
+) -> ImagineSummary | FuturesSummary:
     """See a few steps of a clip, imagine the rest: a video and a film strip of true, imagined and difference.
+
+    Or, with --samples, of the different ways in which it may go on and how likely each is.
 
     Args:
         model: The model folder.
@@ -186,11 +191,45 @@ def imagine(
         out: The video to write; film strip, curve and numbers lie beside it.
         start: Steps that are seen.
         horizon: Steps that are imagined.
+        samples: Different futures to show at most, the likeliest first, by a model that has learned them (foretell branch).
         data: Store to fit the decoder on, if the one of the training is gone.
     """
+    if samples:
+        from foretell.serve.futures import imagine_futures
+
+        return imagine_futures(
+            Path(model), Path(clip), Path(out), samples=samples, start=start, horizon=horizon, data=data
+        )
     from foretell.serve.imagine import imagine as imagine_clip
 
     return imagine_clip(Path(model), Path(clip), Path(out), start=start, horizon=horizon, data=data)
+
+
+def branch(
+    model: Positional[Path],
+    *,
+    codes: int = 4,
+    horizon: int = 18,
+    steps: int = 320,
+    seed: int = 0,
+    data: Path | None = None,
+) -> BranchesSummary:
+    """Learn the different futures of one past, on the frozen latents of a model that is trained, and put them in its folder.
+
+    Args:
+        model: The model folder, of the preset dense.
+        codes: Futures that are told apart at most.
+        horizon: Steps ahead that are learned; clips must have 4 more.
+        steps: Training steps.
+        seed: All random draws follow from it.
+        data: Store that the model was trained on, if it has moved.
+    """
+    from foretell.model.branches import BranchesConfig
+    from foretell.train.branches import BranchesTraining, learn_branches
+
+    one_thread()
+    config, training = BranchesConfig(codes=codes, horizon=horizon), BranchesTraining(steps=steps)
+    return learn_branches(Path(model), data=data, config=config, training=training, seed=seed)
 
 
 def parse_size(size: str) -> tuple[int, int]:

@@ -9,7 +9,7 @@ the model in its folder.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,16 +37,16 @@ class BranchesConfig:
     """How many futures there may be, and how far they go."""
 
     codes: int = 4
-    """K, futures that are told apart at most; those of which the world has no need mean the same as others."""
+    """K, futures that are told apart; in training at most, and those of which the world has no need are dropped."""
     horizon: int = 18
     """Steps of the rollouts that it learns from."""
-    weight: float = 2.0
+    weight: float = 3.0
     """Independent numbers that a whole rollout counts as, when futures are told apart (train/branches.py)."""
 
     def __post_init__(self) -> None:
-        if not 2 <= self.codes <= 64 or self.horizon < 2 or self.weight <= 0:
+        if not 1 <= self.codes <= 64 or self.horizon < 2 or self.weight <= 0:
             got = f"{self.codes} codes, horizon {self.horizon} and weight {self.weight}"
-            raise ConfigError(f"branches: got {got}; expected 2 to 64, 2 or more, and a weight above 0")
+            raise ConfigError(f"branches: got {got}; expected 1 to 64, 2 or more, and a weight above 0")
 
 
 class Past(NamedTuple):
@@ -91,7 +91,9 @@ class Branches(nn.Module):
         self.predictor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ways = nn.Parameter(WAYS * torch.randn(config.codes, hidden))
         self.prior = Prior(width + hidden, config.codes)
-        self.register_buffer("spread", torch.zeros(config.horizon))  # mean squared error of the code that came, each step
+        self.register_buffer(
+            "spread", torch.zeros(config.horizon)
+        )  # mean squared error of the code that came, each step
 
     def chances(self, past: Past) -> Tensor:
         """How likely each code is, (N, K), as logarithms."""
@@ -120,12 +122,22 @@ class Branches(nn.Module):
         now = errors[torch.arange(len(errors)), nearest].mean(0)
         self.spread.copy_(torch.lerp(self.spread, now, FOLLOWS) if self.spread.any() else now)
 
+    def keep(self, codes: list[int]) -> None:
+        """Drop all codes but these, and what the prior knew of any."""
+        self.config = replace(self.config, codes=len(codes))
+        self.ways = nn.Parameter(self.ways.detach()[codes].clone())
+        self.prior = Prior(self.prior.features, len(codes))
+
+    def apart(self, errors: Tensor) -> Tensor:
+        """How far rollouts are from others, or from what came, in units of the spread: (N, K) of squared errors (N, K, H)."""
+        return (errors / self.spread[: errors.shape[-1]]).mean(-1)
+
     def evidence(self, errors: Tensor, sharper: float = 1.0) -> Tensor:
         """How well each code explains what came, (N, K), log likelihoods but for a constant, from errors (N, K, H).
 
         A Gaussian of the learned spread, in which a rollout counts as `weight` independent numbers, times `sharper`.
         """
-        return -sharper * self.config.weight / 2 * (errors / self.spread[: errors.shape[-1]]).mean(-1)
+        return -sharper * self.config.weight / 2 * self.apart(errors)
 
     def sample(self, past: Past, samples: int, horizon: int, generator: torch.Generator) -> Futures:
         """Draw codes of each past as likely as they are, and roll out: N pasts, S samples, H steps."""
@@ -141,6 +153,7 @@ class Prior(nn.Module):
 
     def __init__(self, features: int, codes: int) -> None:
         super().__init__()
+        self.features = features
         self.read = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, WIDTH), nn.LeakyReLU(SLOPE))
         self.where = nn.Linear(WIDTH, LOOKS)
         self.weigh = nn.Sequential(nn.Linear(LOOKS * WIDTH, WIDTH), nn.LeakyReLU(SLOPE), nn.Linear(WIDTH, codes))

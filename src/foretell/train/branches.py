@@ -14,21 +14,34 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from foretell.data.split import Stretch
+from foretell.data.store import Store
 from foretell.errors import DataError
-from foretell.model.branches import Branches, BranchesConfig, past_of
+from foretell.model.branches import FILE, Branches, BranchesConfig, past_of, save_branches
+from foretell.model.folder import load_model, read_config
 from foretell.model.precision import mixed_precision
 from foretell.model.world_model import WorldModel
 from foretell.objectives.next_latent import change_weight
 from foretell.train.loop import step_generator
+from foretell.train.run import as_batch, few_stretches
 
 LEAST_SEEN = 4
 """Steps that are seen at least before a rollout begins."""
 MOST_SEEN = 16
-PORTION, PRIOR_BATCH, CHECK = 32, 128, 25
-"""Windows explained at once; of the prior, windows in a step, and steps between two looks at clips held out."""
+MOST_FRAMES, FRAMES_AT_ONCE = 100_000, 256
+WORTH = 0.1
+"""Nats by which a code must help to explain a window of held-out clips, on average, to be kept."""
+ALIKE = 2.0
+"""Two rollouts show one future if they are no farther apart than two that err about it, each in its way: 2 in units of the
+spread. On the world of chance codes of one way were 0.6 apart at most in nine of ten windows."""
+PORTION, JUDGED, PRIOR_BATCH, CHECK = 32, 160, 128, 25
+"""Windows explained at once, and those that say which codes are needed; of the prior, windows in a step, and steps between two
+looks at clips held out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +54,85 @@ class BranchesTraining:
     """Pasts in a step."""
     peak: float = 5e-4
     """Highest learning rate."""
-    sharper: float = 6.0
+    sharper: float = 4.0
     """Times which a rollout counts as more in the first part, in which codes that are still alike have to part."""
     early: float = 0.5
     """Share of the steps, the first, that this part has. """
     prior_steps: int = 500
     """Steps at most in which the prior learns at the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BranchesSummary:
+    """What was learned of open futures."""
+
+    folder: Path
+    clips: int
+    """Clips that the rollouts learned from, of those that the model was trained on."""
+    bits: float
+    """What the world leaves open within the horizon, in bits: how much more than the prior is known once it has come.
+    On clips that only said when to stop."""
+    config: BranchesConfig
+
+    def __str__(self) -> str:
+        """What the command line prints."""
+        return (
+            f"{self.folder / FILE}: {self.config.codes} codes, learned from {self.clips} clips; within {self.config.horizon} "
+            f"steps the world leaves {self.bits:.2f} bits open. Draw futures with foretell imagine --samples"
+        )
+
+
+def learn_branches(
+    folder: Path,
+    *,
+    data: Path | None = None,
+    config: BranchesConfig | None = None,
+    training: BranchesTraining | None = None,
+    seed: int = 0,
+) -> BranchesSummary:
+    """Learn the branches of the model in `folder` from the clips that it was trained on, and put them beside it.
+
+    `data` is the store that they lie in, if it has moved. Raises CheckpointError for a damaged folder, DataError if the store
+    cannot be used or no clip is long enough, and ConfigError for a model that cannot have branches.
+    """
+    config = BranchesConfig() if config is None else config
+    training = BranchesTraining() if training is None else training
+    model = load_model(folder)
+    clips, held_out = (clip_latents(model, folder, data, part) for part in ("train", "development"))
+    branches = fit_branches(model, clips, held_out, config, training, seed)
+    save_branches(folder, branches)
+    windows = Windows(held_out, config.horizon)
+    tokens, evidence = explained(model, branches, windows, torch.Generator().manual_seed(seed))
+    bits = float(bits_used(branches.prior(tokens).log_softmax(-1), evidence).mean())
+    return BranchesSummary(folder=folder, clips=len(clips), bits=bits, config=config)
+
+
+@torch.no_grad()
+def clip_latents(model: WorldModel, folder: Path, data: Path | None, part: str) -> list[Tensor]:
+    """Latents (T, P, D) of the clips that had a part (train, development) in a model's training, each frame encoded once.
+
+    In bf16, and of long footage only so much. Raises DataError if the store is gone, of another view, or lacks a clip.
+    """
+    facts = read_config(folder)
+    try:
+        where, stretches = str(data or facts["data"]["store"]), facts["split"][part]
+    except KeyError as error:
+        raise DataError(f"{folder}: config.json does not tell what it was trained on (no {error})") from error
+    store = Store.open(where)
+    if store.view != model.config.view:
+        raise DataError(f"{where}: its view is {store.view}, expected the model's, {model.config.view}")
+    numbers = {clip.name: number for number, clip in enumerate(store.clips)}
+    missing = [s["name"] for s in stretches if s["name"] not in numbers]
+    if missing:
+        raise DataError(f"{where}: lacks {missing[0]}, which the model was trained on; name its store with --data")
+    chosen = tuple(Stretch(clip=numbers[s["name"]], start=s["start"], length=s["length"]) for s in stretches)
+    found = []
+    for s in few_stretches(chosen, MOST_FRAMES):
+        frames = as_batch([store.window(s.clip, s.start, s.length)])
+        with mixed_precision("auto", frames.device):
+            parts = [model.encode(frames[:, at : at + FRAMES_AT_ONCE]) for at in range(0, s.length, FRAMES_AT_ONCE)]
+        found.append(torch.cat(parts, 1)[0].bfloat16())
+    return found
 
 
 def fit_branches(
@@ -65,21 +151,52 @@ def fit_branches(
     torch.manual_seed(seed)
     branches = Branches(config, model)
     trained, others = Windows(clips, config.horizon), Windows(held_out, config.horizon)
+    early = round(training.early * training.steps)
+    for steps in (range(early), range(early, training.steps)):
+        fit_rollouts(model, branches, trained, training, steps, seed)
+        branches.keep(needed(model, branches, others, seed))
+    fit_prior(model, branches, trained, others, training, seed)
+    return branches.eval()
+
+
+def fit_rollouts(
+    model: WorldModel, branches: Branches, trained: Windows, training: BranchesTraining, steps: range, seed: int
+) -> None:
+    """Let the rollouts of all codes learn, in one of the two parts of training: apart first, then each for itself."""
+    sharper = training.sharper if steps.start == 0 else 1.0
     optimizer = torch.optim.AdamW(branches.parameters(), lr=training.peak, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.peak, total_steps=training.steps, pct_start=0.1)
-    for step in range(training.steps):
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.peak, total_steps=len(steps) + 1, pct_start=0.1)
+    for step in steps:
         generator = step_generator(seed, step)
         optimizer.zero_grad()
-        early = step < training.early * training.steps
-        sharper = training.sharper if early else 1.0
         with mixed_precision("auto", torch.device("cpu")):
             loss = mixture_error(model, branches, trained.draw(training.batch, generator), sharper, generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(branches.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-    fit_prior(model, branches, trained, others, training, seed)
-    return branches.eval()
+
+
+def needed(model: WorldModel, branches: Branches, windows: Windows, seed: int) -> list[int]:
+    """The codes that the world has need of: those without which clips that nothing learned from are explained worse."""
+    generator = torch.Generator().manual_seed(seed)
+    _, evidence = explained(model, branches, windows, generator, JUDGED)
+    kept = list(range(branches.config.codes))
+    while len(kept) > 1:
+        without = {code: likelihood(evidence[:, [k for k in kept if k != code]]) for code in kept}
+        idle = max(without, key=lambda code: without[code])
+        if likelihood(evidence[:, kept]) - without[idle] > WORTH:
+            break
+        kept.remove(idle)
+    return kept
+
+
+def likelihood(evidence: Tensor) -> float:
+    """Mean log likelihood of windows under a mixture of codes, at the weights that suit them best, from evidence (N, K)."""
+    weights = torch.full((evidence.shape[1],), 1 / evidence.shape[1])
+    for _ in range(30):
+        weights = (evidence + weights.log()).softmax(-1).mean(0).clamp_min(1e-9)
+    return float((evidence + weights.log()).logsumexp(-1).mean())
 
 
 class Windows:
@@ -171,6 +288,12 @@ def fit_prior(
     prior.load_state_dict(kept)
 
 
+def bits_used(chances: Tensor, evidence: Tensor) -> Tensor:
+    """How much what came tells of the codes beyond the prior, KL(posterior || prior) in bits: (N,), from (N, K) logarithms."""
+    answers = (chances + evidence).log_softmax(-1)
+    return (answers.exp() * (answers - chances)).sum(-1) / math.log(2)
+
+
 def surprise_of(scores: Tensor, evidence: Tensor) -> Tensor:
     """Minus the mixture's log likelihood, but for a constant, of a prior's scores and codes' evidence, (N, K) each."""
     return -(scores.log_softmax(-1) + evidence).logsumexp(-1).mean()
@@ -178,11 +301,11 @@ def surprise_of(scores: Tensor, evidence: Tensor) -> Tensor:
 
 @torch.no_grad()
 def explained(
-    model: WorldModel, branches: Branches, windows: Windows, generator: torch.Generator
+    model: WorldModel, branches: Branches, windows: Windows, generator: torch.Generator, most: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Of a window of every clip, what the prior reads, (N, P, C), and how well each code explains what came, (N, K)."""
+    """What the prior reads, (N, P, C), and how well each code explains what came, (N, K), of a window of every clip or of `most`."""
     tokens, evidence = [], []
-    order = torch.randperm(len(windows.clips), generator=generator).tolist()
+    order = torch.randperm(len(windows.clips), generator=generator)[:most].tolist()
     for at in range(0, len(order), PORTION):
         of = order[at : at + PORTION]
         with mixed_precision("auto", torch.device("cpu")):
