@@ -34,7 +34,7 @@ LEAST_SEEN = 4
 """Steps that are seen at least before a rollout begins."""
 MOST_SEEN = 16
 MOST_FRAMES, FRAMES_AT_ONCE = 100_000, 256
-WORTH = 0.1
+WORTH = 0.3
 """Nats by which a code must help to explain a window of held-out clips, on average, to be kept."""
 ALIKE = 2.0
 """Two rollouts show one future if they are no farther apart than two that err about it, each in its way: 2 in units of the
@@ -54,10 +54,10 @@ class BranchesTraining:
     """Pasts in a step."""
     peak: float = 5e-4
     """Highest learning rate."""
-    sharper: float = 4.0
+    sharper: float = 6.0
     """Times which a rollout counts as more in the first part, in which codes that are still alike have to part."""
     early: float = 0.5
-    """Share of the steps, the first, that this part has. """
+    """Share of the steps, the first, that this part has. After it codes that say the same grow alike again."""
     prior_steps: int = 500
     """Steps at most in which the prior learns at the end."""
 
@@ -103,8 +103,9 @@ def learn_branches(
     save_branches(folder, branches)
     windows = Windows(held_out, config.horizon)
     tokens, evidence = explained(model, branches, windows, torch.Generator().manual_seed(seed))
-    bits = float(bits_used(branches.prior(tokens).log_softmax(-1), evidence).mean())
-    return BranchesSummary(folder=folder, clips=len(clips), bits=bits, config=config)
+    with torch.no_grad():
+        bits = bits_used(branches.prior(tokens).log_softmax(-1), evidence).mean().item()
+    return BranchesSummary(folder=folder, clips=len(clips), bits=bits, config=branches.config)
 
 
 @torch.no_grad()
@@ -151,23 +152,21 @@ def fit_branches(
     torch.manual_seed(seed)
     branches = Branches(config, model)
     trained, others = Windows(clips, config.horizon), Windows(held_out, config.horizon)
-    early = round(training.early * training.steps)
-    for steps in (range(early), range(early, training.steps)):
-        fit_rollouts(model, branches, trained, training, steps, seed)
-        branches.keep(needed(model, branches, others, seed))
+    fit_rollouts(model, branches, trained, training, seed)
+    branches.keep(needed(model, branches, others, seed))
     fit_prior(model, branches, trained, others, training, seed)
     return branches.eval()
 
 
 def fit_rollouts(
-    model: WorldModel, branches: Branches, trained: Windows, training: BranchesTraining, steps: range, seed: int
+    model: WorldModel, branches: Branches, trained: Windows, training: BranchesTraining, seed: int
 ) -> None:
-    """Let the rollouts of all codes learn, in one of the two parts of training: apart first, then each for itself."""
-    sharper = training.sharper if steps.start == 0 else 1.0
+    """Let the rollouts of all codes learn."""
     optimizer = torch.optim.AdamW(branches.parameters(), lr=training.peak, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.peak, total_steps=len(steps) + 1, pct_start=0.1)
-    for step in steps:
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.peak, total_steps=training.steps, pct_start=0.1)
+    for step in range(training.steps):
         generator = step_generator(seed, step)
+        sharper = training.sharper if step < training.early * training.steps else 1.0
         optimizer.zero_grad()
         with mixed_precision("auto", torch.device("cpu")):
             loss = mixture_error(model, branches, trained.draw(training.batch, generator), sharper, generator)
