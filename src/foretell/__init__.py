@@ -1,6 +1,6 @@
 """foretell: world models from unlabelled video. See README.md; `foretell --help` for the command line.
 
-The verbs are functions here: record, ingest, train_model, calibrate, watch, evaluate, imagine, quantify, predict,
+The verbs are functions here: record, ingest, train_model, calibrate, watch, evaluate, imagine, branch, quantify, predict,
 plan_and_act, evaluate_planning, evaluate_uncertainty, what_if, audit (foretell.train and foretell.plan are folders). Names
 are loaded when they are first used: importing foretell does no work.
 """
@@ -17,6 +17,7 @@ _HOMES = {
     "calibrate": "verbs",
     "watch": "verbs",
     "imagine": "verbs",
+    "branch": "verbs",
     "evaluate": "evaluating",
     "quantify": "predicting",
     "predict": "predicting",

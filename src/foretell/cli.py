@@ -36,6 +36,7 @@ VERBS = {
     "imagine": Verb(
         "verbs", "see how the model thinks a clip goes on", "model/ clip.mp4 --start 8 --horizon 16 --out imagined.mp4"
     ),
+    "branch": Verb("verbs", "learn the different futures of one past, for imagine --samples", "model/"),
     "quantify": Verb(
         "predicting",
         "learn to foretell quantities that are known in some clips, with a band that keeps a promise",

@@ -14,12 +14,14 @@ from foretell.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from foretell.data.ingest import IngestSummary
+    from foretell.serve.futures import FuturesSummary
     from foretell.serve.imagine import ImagineSummary
     from foretell.serve.watch import WatchSummary
     from foretell.surprise.calibrate import Calibration
+    from foretell.train.branches import BranchesSummary
     from foretell.worlds.record import RecordSummary
 
-Scenario = Literal["mixed", "thrown", "bouncing", "rolling", "colliding", "staged"]
+Scenario = Literal["mixed", "thrown", "bouncing", "rolling", "colliding", "staged", "forks", "drifting"]
 Violation = Literal["none", "cube", "vanish", "jump", "hang", "rise"]
 Fit = Literal["letterbox", "crop"]
 
@@ -37,7 +39,7 @@ def record(
     layout: Literal["two", "four"] = "two",
     hazards: int = 0,
     varied: bool = False,
-    scenario: Scenario = "mixed",
+    scenario: Scenario | None = None,
     part: Literal["train", "development", "test"] = "train",
     shapes: Literal["varied", "ball"] = "varied",
     violation: Violation = "none",
@@ -53,18 +55,20 @@ def record(
     An option that the world does not read is an error.
 
     Args:
-        world: physics, buoy (a ball in the wind), rooms, pusht or gym:ENV_ID (any Gymnasium environment, as gym:Pendulum-v1).
+        world: physics, buoy (a ball in the wind), chance (a road that forks), rooms, pusht or gym:ENV_ID (any of
+            Gymnasium, as gym:Pendulum-v1).
         out: Folder to write to; a recording that was cut short goes on.
         episodes: How many videos.
         seed: Every episode follows from (seed, its number).
-        frames: Frames of an episode; 32 in physics, 24 of the buoy, 100 elsewhere, unless given.
+        frames: Frames of an episode; 32 in physics and chance, 24 of the buoy, 100 elsewhere, unless given.
         size: Pixels of a side.
         workers: Processes side by side.
         policy: Rooms, pusht, gym: who acts; mixed draws one of the three for each video.
         layout: Rooms: how many of them.
         hazards: Rooms: discs that can be entered and must not, 0 to 4.
         varied: Rooms: wall, door and hazards lie elsewhere in each video.
-        scenario: Physics: what happens; staged: behind screens, against walls, off ledges, under other weight.
+        scenario: What happens. Physics: mixed unless given, thrown, bouncing, rolling, colliding, or staged: behind screens,
+            against walls, off ledges, under other weight. Chance: forks unless given, or drifting.
         part: Physics: of staged scenes, which share of every range their parameters come from; no two overlap.
         shapes: Physics: of the objects.
         violation: Physics: something impossible that happens to a thrown object in flight.
@@ -179,9 +183,12 @@ def imagine(
     *,
     start: int = 8,
     horizon: int = 16,
+    samples: int = 0,
     data: Path | None = None,
-) -> ImagineSummary:
+) -> ImagineSummary | FuturesSummary:
     """See a few steps of a clip, imagine the rest: a video and a film strip of true, imagined and difference.
+
+    Or, with --samples, of the different ways in which it may go on and how likely each is.
 
     Args:
         model: The model folder.
@@ -189,11 +196,45 @@ def imagine(
         out: The video to write; film strip, curve and numbers lie beside it.
         start: Steps that are seen.
         horizon: Steps that are imagined.
+        samples: Different futures to show at most, the likeliest first, by a model that has learned them (foretell branch).
         data: Store to fit the decoder on, if the one of the training is gone.
     """
+    if samples:
+        from foretell.serve.futures import imagine_futures
+
+        return imagine_futures(
+            Path(model), Path(clip), Path(out), samples=samples, start=start, horizon=horizon, data=data
+        )
     from foretell.serve.imagine import imagine as imagine_clip
 
     return imagine_clip(Path(model), Path(clip), Path(out), start=start, horizon=horizon, data=data)
+
+
+def branch(
+    model: Positional[Path],
+    *,
+    codes: int = 4,
+    horizon: int = 18,
+    steps: int = 320,
+    seed: int = 0,
+    data: Path | None = None,
+) -> BranchesSummary:
+    """Learn the different futures of one past, on the frozen latents of a model that is trained, and put them in its folder.
+
+    Args:
+        model: The model folder, of the preset dense.
+        codes: Futures that are told apart at most.
+        horizon: Steps ahead that are learned; clips must have 4 more.
+        steps: Training steps.
+        seed: All random draws follow from it.
+        data: Store that the model was trained on, if it has moved.
+    """
+    from foretell.model.branches import BranchesConfig
+    from foretell.train.branches import BranchesTraining, learn_branches
+
+    one_thread()
+    config, training = BranchesConfig(codes=codes, horizon=horizon), BranchesTraining(steps=steps)
+    return learn_branches(Path(model), data=data, config=config, training=training, seed=seed)
 
 
 def parse_size(size: str) -> tuple[int, int]:

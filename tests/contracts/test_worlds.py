@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from foretell.worlds.buoy import Buoy
+from foretell.worlds.chance import Chance
 from foretell.worlds.physics import Physics
 from foretell.worlds.world import World
 
@@ -17,6 +18,8 @@ worlds: list[World] = [
     Physics(size=40, frames=27, fps=8, violation="jump"),
     Physics(size=40, frames=24, scenario="staged", part="test"),
     Physics(size=48, frames=24, scenario="staged", texture=0.1, shadows=0.5, noise=0.05, jitter=1.0),
+    Chance(size=48, frames=23),
+    Chance(size=40, frames=20, scenario="drifting"),
 ]
 
 

@@ -106,6 +106,11 @@ class RecurrentPredictor(nn.Module):
         memory = self._remember(latents, memory)
         return self._foretell(latents, memory), memory
 
+    def step_along(self, latents: Tensor, memory: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
+        """The same on one of several ways (B, hidden), which every token hears of (model/branches.py)."""
+        memory = self._remember(latents, memory, way)
+        return self._foretell(latents, memory), memory
+
     def scan(
         self, latents: Tensor, memory: Tensor | None = None, actions: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -128,9 +133,12 @@ class RecurrentPredictor(nn.Module):
         moves: Tensor = self.carry(self._picture(memory))
         return moves.float()
 
-    def _remember(self, latents: Tensor, memory: Tensor) -> Tensor:
+    def _remember(self, latents: Tensor, memory: Tensor, way: Tensor | None = None) -> Tensor:
         seen = torch.cat([latents.to(memory.dtype), memory], -1)
-        looked = leaky_relu_(self.look(self._picture(seen)), SLOPE)
+        looked = self.look(self._picture(seen))
+        if way is not None:
+            looked = looked + way[:, :, None, None].to(looked.dtype)
+        looked = leaky_relu_(looked, SLOPE)
         gate, content = _tokens(self.write(looked)).chunk(2, -1)
         return torch.lerp(memory, torch.tanh(content).to(memory.dtype), torch.sigmoid(gate).to(memory.dtype))
 

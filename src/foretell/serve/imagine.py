@@ -75,19 +75,10 @@ def imagine(
     Raises ConfigError for an impossible start, horizon or name, DataError if the clip cannot be read, has fewer than `start`
     steps, or `out` cannot be written, and CheckpointError if the model folder is damaged.
     """
-    _check(out, start, horizon)
+    check_wishes(out, start, horizon)
     model = load_model(model_folder)
     view, notes = model.config.view, list[str]()
-    frames = _first_steps(clip, view, start + horizon, notes)
-    if len(frames) < start:
-        raise DataError(
-            f"{clip}: has {len(frames)} steps at {view.fps:g} a second, expected at least the {start} to be seen: "
-            f"give a longer clip, or a start of {len(frames)} or less (2 at least)"
-        )
-    if len(frames) < start + horizon:
-        notes.append(
-            f"{clip} has {len(frames)} steps: what is imagined beyond is beside nothing true, and errors end there"
-        )
+    frames = seen_steps(clip, view, start, horizon, notes)
     kept = fitted_decoder(model_folder, model, frames, data, notes)
     found = imagine_frames(model, kept.decoder, frames, start=start, horizon=horizon)
     files = {suffix: out.with_suffix(suffix) for suffix in (".mp4", ".png", ".svg", ".json")}
@@ -109,7 +100,7 @@ def imagine(
     return summary
 
 
-def _check(out: Path, start: int, horizon: int) -> None:
+def check_wishes(out: Path, start: int, horizon: int) -> None:
     """Refuse at once what cannot come to an end."""
     if start < 2 or horizon < 1:
         raise ConfigError(
@@ -127,6 +118,24 @@ def _check(out: Path, start: int, horizon: int) -> None:
         probe.unlink()
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error.strerror}); choose a folder that is writable") from error
+
+
+def seen_steps(clip: Path, view: View, start: int, horizon: int, notes: list[str]) -> np.ndarray:
+    """Up to `start` + `horizon` steps of a clip, uint8 (T, H, W, 3). That it is shorter is noted.
+
+    Raises DataError if it cannot be read, or has fewer than `start`.
+    """
+    frames = _first_steps(clip, view, start + horizon, notes)
+    if len(frames) < start:
+        raise DataError(
+            f"{clip}: has {len(frames)} steps at {view.fps:g} a second, expected at least the {start} to be seen: "
+            f"give a longer clip, or a start of {len(frames)} or less (2 at least)"
+        )
+    if len(frames) < start + horizon:
+        notes.append(
+            f"{clip} has {len(frames)} steps: what is imagined beyond is beside nothing true, and errors end there"
+        )
+    return frames
 
 
 def _first_steps(clip: Path, view: View, steps: int, notes: list[str]) -> np.ndarray:

@@ -12,6 +12,7 @@ from foretell.worlds.world import ActWorld, World
 _ALL = ("size", "frames")
 _LOOKS = ("texture", "shadows", "noise", "jitter", "renderer")
 READS = {
+    "chance": (*_ALL, "scenario"),
     "physics": (*_ALL, "scenario", "part", "shapes", "violation", "gravity", *_LOOKS),
     "buoy": _ALL,
     "rooms": (*_ALL, "policy", "layout", "hazards", "varied"),
@@ -19,22 +20,34 @@ READS = {
     "gym": (*_ALL, "policy"),
 }
 """The options of `foretell record` that are about the world, by the world that reads them."""
+SCENARIOS = {
+    "chance": ("forks", "drifting"),
+    "physics": ("mixed", "thrown", "bouncing", "rolling", "colliding", "staged"),
+}
+"""What may happen, by the world in which it does."""
 
 
 def named_world(name: str, options: Mapping[str, Any]) -> World:
-    """The world `name` (physics, buoy, rooms, pusht or gym:ENV_ID) to record; `options` are those that were set.
+    """The world `name` (physics, buoy, chance, rooms, pusht or gym:ENV_ID) to record; `options` are those that were set.
 
     Raises ConfigError for an unknown name, an impossible value, and an option that the world does not read.
     """
     kind = name.partition(":")[0]
     if kind not in READS or (":" in name) != (kind == "gym"):
         raise ConfigError(
-            f"world: got {name!r}, expected physics, buoy, rooms, pusht or gym:ENV_ID (such as gym:Pendulum-v1)"
+            f"world: got {name!r}, expected physics, buoy, chance, rooms, pusht or gym:ENV_ID (such as gym:Pendulum-v1)"
         )
     for option in options:
         if option not in READS[kind]:
             others = ", ".join(other for other, read in READS.items() if option in read)
             raise ConfigError(f"{name}: it does not read --{option}, which is for {others}; leave it out")
+    if "scenario" in options and options["scenario"] not in SCENARIOS[kind]:
+        expected = ", ".join(SCENARIOS[kind])
+        raise ConfigError(f"{name} scenario: got {options['scenario']!r}, expected one of {expected}")
+    if kind == "chance":
+        from foretell.worlds.chance import Chance
+
+        return Chance(**options)
     if kind == "physics":
         from foretell.worlds.physics import Physics
 

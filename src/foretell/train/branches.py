@@ -1,0 +1,316 @@
+"""Learns several futures of one past on a finished model's frozen latents: which rollout came, and how likely it was.
+
+Expectation and maximisation (Dempster, Laird and Rubin 1977), one batch at a time: all K rollouts are held against what came,
+which says how much each code answers for it; one code is drawn by that, and its rollout alone learns. That is an unbiased
+gradient of the mixture's likelihood at (K + 3) / 3K of its price.
+
+What came has tens of thousands of numbers that err together; a Gaussian that counted them all would let codes explain every
+slight error of the rollouts, and their choice would say more than the world left open. So a whole rollout counts as
+`weight` independent numbers: enough to tell an up from a down, too few to tell a slight error from another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from foretell.data.split import Stretch
+from foretell.data.store import Store
+from foretell.errors import DataError
+from foretell.model.branches import FILE, Branches, BranchesConfig, past_of, save_branches
+from foretell.model.folder import load_model, read_config
+from foretell.model.precision import mixed_precision
+from foretell.model.world_model import WorldModel
+from foretell.objectives.next_latent import change_weight
+from foretell.train.loop import step_generator
+from foretell.train.run import as_batch, few_stretches
+
+LEAST_SEEN = 4
+"""Steps that are seen at least before a rollout begins."""
+MOST_SEEN = 16
+MOST_FRAMES, FRAMES_AT_ONCE = 100_000, 256
+WORTH = 0.3
+"""Nats by which a code must help to explain a window of held-out clips, on average, to be kept."""
+ALIKE = 2.0
+"""Two rollouts show one future if they are no farther apart than two that err about it, each in its way: 2 in units of the
+spread. On the world of chance codes of one way were 0.6 apart at most in nine of ten windows."""
+PORTION, JUDGED, PRIOR_BATCH, CHECK = 32, 160, 128, 25
+"""Windows explained at once, and those that say which codes are needed; of the prior, windows in a step, and steps between two
+looks at clips held out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BranchesTraining:
+    """How long, and how sharply codes are told apart."""
+
+    steps: int = 320
+    """Training steps of the rollouts."""
+    batch: int = 16
+    """Pasts in a step."""
+    peak: float = 5e-4
+    """Highest learning rate."""
+    sharper: float = 6.0
+    """Times which a rollout counts as more in the first part, in which codes that are still alike have to part."""
+    early: float = 0.5
+    """Share of the steps, the first, that this part has. After it codes that say the same grow alike again."""
+    prior_steps: int = 500
+    """Steps at most in which the prior learns at the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BranchesSummary:
+    """What was learned of open futures."""
+
+    folder: Path
+    clips: int
+    """Clips that the rollouts learned from, of those that the model was trained on."""
+    bits: float
+    """What the world leaves open within the horizon, in bits: how much more than the prior is known once it has come.
+    On clips that only said when to stop."""
+    config: BranchesConfig
+
+    def __str__(self) -> str:
+        """What the command line prints."""
+        return (
+            f"{self.folder / FILE}: {self.config.codes} codes, learned from {self.clips} clips; within {self.config.horizon} "
+            f"steps the world leaves {self.bits:.2f} bits open. Draw futures with foretell imagine --samples"
+        )
+
+
+def learn_branches(
+    folder: Path,
+    *,
+    data: Path | None = None,
+    config: BranchesConfig | None = None,
+    training: BranchesTraining | None = None,
+    seed: int = 0,
+) -> BranchesSummary:
+    """Learn the branches of the model in `folder` from the clips that it was trained on, and put them beside it.
+
+    `data` is the store that they lie in, if it has moved. Raises CheckpointError for a damaged folder, DataError if the store
+    cannot be used or no clip is long enough, and ConfigError for a model that cannot have branches.
+    """
+    config = BranchesConfig() if config is None else config
+    training = BranchesTraining() if training is None else training
+    model = load_model(folder)
+    clips, held_out = (clip_latents(model, folder, data, part) for part in ("train", "development"))
+    branches = fit_branches(model, clips, held_out, config, training, seed)
+    save_branches(folder, branches)
+    windows = Windows(held_out, config.horizon)
+    tokens, evidence = explained(model, branches, windows, torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        bits = bits_used(branches.prior(tokens).log_softmax(-1), evidence).mean().item()
+    return BranchesSummary(folder=folder, clips=len(clips), bits=bits, config=branches.config)
+
+
+@torch.no_grad()
+def clip_latents(model: WorldModel, folder: Path, data: Path | None, part: str) -> list[Tensor]:
+    """Latents (T, P, D) of the clips that had a part (train, development) in a model's training, each frame encoded once.
+
+    In bf16, and of long footage only so much. Raises DataError if the store is gone, of another view, or lacks a clip.
+    """
+    facts = read_config(folder)
+    try:
+        where, stretches = str(data or facts["data"]["store"]), facts["split"][part]
+    except KeyError as error:
+        raise DataError(f"{folder}: config.json does not tell what it was trained on (no {error})") from error
+    store = Store.open(where)
+    if store.view != model.config.view:
+        raise DataError(f"{where}: its view is {store.view}, expected the model's, {model.config.view}")
+    numbers = {clip.name: number for number, clip in enumerate(store.clips)}
+    missing = [s["name"] for s in stretches if s["name"] not in numbers]
+    if missing:
+        raise DataError(f"{where}: lacks {missing[0]}, which the model was trained on; name its store with --data")
+    chosen = tuple(Stretch(clip=numbers[s["name"]], start=s["start"], length=s["length"]) for s in stretches)
+    found = []
+    for s in few_stretches(chosen, MOST_FRAMES):
+        frames = as_batch([store.window(s.clip, s.start, s.length)])
+        with mixed_precision("auto", frames.device):
+            parts = [model.encode(frames[:, at : at + FRAMES_AT_ONCE]) for at in range(0, s.length, FRAMES_AT_ONCE)]
+        found.append(torch.cat(parts, 1)[0].bfloat16())
+    return found
+
+
+def fit_branches(
+    model: WorldModel,
+    clips: Sequence[Tensor],
+    held_out: Sequence[Tensor],
+    config: BranchesConfig,
+    training: BranchesTraining,
+    seed: int,
+) -> Branches:
+    """Learn branches from the latents of whole clips, (T, P, D) each; a function of its arguments. The model is left alone.
+
+    `held_out` clips say when the prior has learned enough. Raises DataError if no clip is long enough for a rollout, and
+    ConfigError for a model that cannot have branches.
+    """
+    torch.manual_seed(seed)
+    branches = Branches(config, model)
+    trained, others = Windows(clips, config.horizon), Windows(held_out, config.horizon)
+    fit_rollouts(model, branches, trained, training, seed)
+    branches.keep(needed(model, branches, others, seed))
+    fit_prior(model, branches, trained, others, training, seed)
+    return branches.eval()
+
+
+def fit_rollouts(
+    model: WorldModel, branches: Branches, trained: Windows, training: BranchesTraining, seed: int
+) -> None:
+    """Let the rollouts of all codes learn."""
+    optimizer = torch.optim.AdamW(branches.parameters(), lr=training.peak, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.peak, total_steps=training.steps, pct_start=0.1)
+    for step in range(training.steps):
+        generator = step_generator(seed, step)
+        sharper = training.sharper if step < training.early * training.steps else 1.0
+        optimizer.zero_grad()
+        with mixed_precision("auto", torch.device("cpu")):
+            loss = mixture_error(model, branches, trained.draw(training.batch, generator), sharper, generator)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(branches.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+
+
+def needed(model: WorldModel, branches: Branches, windows: Windows, seed: int) -> list[int]:
+    """The codes that the world has need of: those without which clips that nothing learned from are explained worse."""
+    generator = torch.Generator().manual_seed(seed)
+    _, evidence = explained(model, branches, windows, generator, JUDGED)
+    kept = list(range(branches.config.codes))
+    while len(kept) > 1:
+        without = {code: likelihood(evidence[:, [k for k in kept if k != code]]) for code in kept}
+        idle = max(without, key=lambda code: without[code])
+        if likelihood(evidence[:, kept]) - without[idle] > WORTH:
+            break
+        kept.remove(idle)
+    return kept
+
+
+def likelihood(evidence: Tensor) -> float:
+    """Mean log likelihood of windows under a mixture of codes, at the weights that suit them best, from evidence (N, K)."""
+    weights = torch.full((evidence.shape[1],), 1 / evidence.shape[1])
+    for _ in range(30):
+        weights = (evidence + weights.log()).softmax(-1).mean(0).clamp_min(1e-9)
+    return float((evidence + weights.log()).logsumexp(-1).mean())
+
+
+class Windows:
+    """Draws stretches of clips: some steps that are seen, as many in all of a batch, and a rollout's that follow."""
+
+    def __init__(self, clips: Sequence[Tensor], horizon: int) -> None:
+        self.clips = [clip for clip in clips if len(clip) >= LEAST_SEEN + horizon]
+        self.horizon = horizon
+        if not self.clips:
+            raise DataError(
+                f"branches: no clip has {LEAST_SEEN + horizon} steps, {LEAST_SEEN} to be seen and a horizon of {horizon}: take "
+                "a shorter horizon or longer clips"
+            )
+        self.most = min(MOST_SEEN, min(len(clip) for clip in self.clips) - horizon)
+
+    def draw(self, count: int, generator: torch.Generator, of: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+        """Latents seen (N, T, P, D) and what followed (N, H, P, D), of any clips or of these."""
+
+        def below(most: int) -> int:
+            return int(torch.randint(most, (), generator=generator))
+
+        seen = LEAST_SEEN + below(self.most - LEAST_SEEN + 1)
+        chosen = [self.clips[below(len(self.clips)) if of is None else of[i]] for i in range(count)]
+        starts = [below(len(clip) - seen - self.horizon + 1) for clip in chosen]
+        spans = torch.stack([c[s : s + seen + self.horizon] for c, s in zip(chosen, starts, strict=True)]).float()
+        return spans[:, :seen], spans[:, seen:]
+
+
+def mixture_error(
+    model: WorldModel,
+    branches: Branches,
+    window: tuple[Tensor, Tensor],
+    sharper: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Error of the rollout of one code of each window, drawn by how much it answers for what came.
+
+    Here all codes are as likely: a prior that learned beside them would let the likelier ones take all, and others die.
+    """
+    seen, came = window
+    with torch.no_grad():
+        past = past_of(model, seen)
+        errors = rollout_errors(branches.rollouts(past, came.shape[1]), seen, came)
+        branches.follow(errors)
+        answers = evened(branches.evidence(errors, sharper).softmax(-1))
+        codes = torch.multinomial(answers, 1, generator=generator)[:, 0]
+    said = branches.rollout(past, codes, came.shape[1])
+    return (rollout_errors(said[:, None], seen, came)[:, 0] / branches.spread).mean()
+
+
+def rollout_errors(said: Tensor, seen: Tensor, came: Tensor) -> Tensor:
+    """Squared errors of rollouts (N, K, H, P, D) of what came (N, H, P, D) after `seen`, of each step: (N, K, H).
+
+    Places count by how much they change, as in next_latent: in a fixed view most never do.
+    """
+    weight = change_weight(torch.cat([seen[:, -1:], came], 1))
+    return (weight[:, None] * (said.float() - came[:, None]).square()).mean((-2, -1))
+
+
+def evened(answers: Tensor) -> Tensor:
+    """Answers (N, K), rows of sum 1, half of the way to all codes answering for as much: a step of Sinkhorn's, damped."""
+    answers = answers / answers.sum(0).clamp_min(1e-6).sqrt()
+    return answers / answers.sum(1, keepdim=True)
+
+
+def fit_prior(
+    model: WorldModel, branches: Branches, trained: Windows, others: Windows, training: BranchesTraining, seed: int
+) -> None:
+    """Learn how likely each code is: the mixture's likelihood, with the rollouts as they are.
+
+    There are only as many outcomes as clips, which are soon known by heart; clips that nothing learned from say when to stop.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tokens, evidence = explained(model, branches, trained, generator)
+    aside, aside_evidence = explained(model, branches, others, generator)
+    prior = branches.prior
+    optimizer = torch.optim.AdamW(prior.parameters(), lr=1e-3, weight_decay=1.0)
+    best, kept = math.inf, {k: v.clone() for k, v in prior.state_dict().items()}
+    for step in range(training.prior_steps):
+        if step % CHECK == 0:
+            with torch.no_grad():
+                error = float(surprise_of(prior(aside), aside_evidence))
+            if error < best:
+                best, kept = error, {k: v.clone() for k, v in prior.state_dict().items()}
+        drawn = torch.randint(len(tokens), (PRIOR_BATCH,), generator=generator)
+        optimizer.zero_grad()
+        surprise_of(prior(tokens[drawn]), evidence[drawn]).backward()
+        optimizer.step()
+    prior.load_state_dict(kept)
+
+
+def bits_used(chances: Tensor, evidence: Tensor) -> Tensor:
+    """How much what came tells of the codes beyond the prior, KL(posterior || prior) in bits: (N,), from (N, K) logarithms."""
+    answers = (chances + evidence).log_softmax(-1)
+    return (answers.exp() * (answers - chances)).sum(-1) / math.log(2)
+
+
+def surprise_of(scores: Tensor, evidence: Tensor) -> Tensor:
+    """Minus the mixture's log likelihood, but for a constant, of a prior's scores and codes' evidence, (N, K) each."""
+    return -(scores.log_softmax(-1) + evidence).logsumexp(-1).mean()
+
+
+@torch.no_grad()
+def explained(
+    model: WorldModel, branches: Branches, windows: Windows, generator: torch.Generator, most: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """What the prior reads, (N, P, C), and how well each code explains what came, (N, K), of a window of every clip or of `most`."""
+    tokens, evidence = [], []
+    order = torch.randperm(len(windows.clips), generator=generator)[:most].tolist()
+    for at in range(0, len(order), PORTION):
+        of = order[at : at + PORTION]
+        with mixed_precision("auto", torch.device("cpu")):
+            seen, came = windows.draw(len(of), generator, of)
+            past = past_of(model, seen)
+            errors = rollout_errors(branches.rollouts(past, came.shape[1]), seen, came)
+        tokens.append(past.tokens)
+        evidence.append(branches.evidence(errors))
+    return torch.cat(tokens), torch.cat(evidence)
