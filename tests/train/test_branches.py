@@ -17,7 +17,6 @@ from foretell.train.branches import (
     BranchesTraining,
     Windows,
     bits_used,
-    evened,
     fit_branches,
     likelihood,
     needed,
@@ -90,14 +89,6 @@ def test_likelihood_is_that_of_the_best_weights():
     evidence = torch.tensor([[0.0, -50.0]] * 3 + [[-50.0, 0.0]])
     best = 0.75 * math.log(0.75) + 0.25 * math.log(0.25)
     assert abs(likelihood(evidence) - best) < 1e-5
-
-
-def test_evening_moves_answers_towards_all_codes():
-    answers = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
-    once = evened(answers)
-    torch.testing.assert_close(once.sum(1), torch.ones(3))
-    assert 1.5 < once.sum(0)[0] < answers.sum(0)[0]
-    assert (once[:, 0].diff() < 0).all()
 
 
 def test_windows_are_stretches_of_clips():

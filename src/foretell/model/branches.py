@@ -36,7 +36,7 @@ FOLLOWS = 0.05
 class BranchesConfig:
     """How many futures there may be, and how far they go."""
 
-    codes: int = 4
+    codes: int = 2
     """K, futures that are told apart; in training at most, and those of which the world has no need are dropped."""
     horizon: int = 18
     """Steps of the rollouts that it learns from."""
@@ -132,12 +132,12 @@ class Branches(nn.Module):
         """How far rollouts are from others, or from what came, in units of the spread: (N, K) of squared errors (N, K, H)."""
         return (errors / self.spread[: errors.shape[-1]]).mean(-1)
 
-    def evidence(self, errors: Tensor, sharper: float = 1.0) -> Tensor:
+    def evidence(self, errors: Tensor) -> Tensor:
         """How well each code explains what came, (N, K), log likelihoods but for a constant, from errors (N, K, H).
 
-        A Gaussian of the learned spread, in which a rollout counts as `weight` independent numbers, times `sharper`.
+        A Gaussian of the learned spread, in which a rollout counts as `weight` independent numbers.
         """
-        return -sharper * self.config.weight / 2 * self.apart(errors)
+        return -self.config.weight / 2 * self.apart(errors)
 
     def sample(self, past: Past, samples: int, horizon: int, generator: torch.Generator) -> Futures:
         """Draw codes of each past as likely as they are, and roll out: N pasts, S samples, H steps."""

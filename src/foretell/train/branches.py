@@ -1,8 +1,8 @@
 """Learns several futures of one past on a finished model's frozen latents: which rollout came, and how likely it was.
 
-Expectation and maximisation (Dempster, Laird and Rubin 1977), one batch at a time: all K rollouts are held against what came,
-which says how much each code answers for it; one code is drawn by that, and its rollout alone learns. That is an unbiased
-gradient of the mixture's likelihood at (K + 3) / 3K of its price.
+First what came beyond what the model had foretold is sorted into a few kinds (k-means, Lloyd 1982), and each code learns to
+foretell one of them. Then all K rollouts are held against what came, codes without need are dropped, and the prior learns the
+mixture's likelihood. (Expectation and maximisation from codes that are alike ended in one future for all, in 3 runs of 7.)
 
 What came has tens of thousands of numbers that err together; a Gaussian that counted them all would let codes explain every
 slight error of the rollouts, and their choice would say more than the world left open. So a whole rollout counts as
@@ -39,6 +39,8 @@ WORTH = 0.3
 ALIKE = 2.0
 """Two rollouts show one future if they are no farther apart than two that err about it, each in its way: 2 in units of the
 spread. On the world of chance codes of one way were 0.6 apart at most in nine of ten windows."""
+PURE, KINDS_FROM, LLOYD = 12.0, 512, 20
+"""How surely a window is of the kind that is most like it; windows that kinds are found from, and rounds of finding them."""
 PORTION, JUDGED, PRIOR_BATCH, CHECK = 32, 160, 128, 25
 """Windows explained at once, and those that say which codes are needed; of the prior, windows in a step, and steps between two
 looks at clips held out."""
@@ -46,18 +48,14 @@ looks at clips held out."""
 
 @dataclass(frozen=True, kw_only=True)
 class BranchesTraining:
-    """How long, and how sharply codes are told apart."""
+    """How long."""
 
-    steps: int = 320
+    steps: int = 240
     """Training steps of the rollouts."""
     batch: int = 16
     """Pasts in a step."""
-    peak: float = 5e-4
+    peak: float = 1e-3
     """Highest learning rate."""
-    sharper: float = 6.0
-    """Times which a rollout counts as more in the first part, in which codes that are still alike have to part."""
-    early: float = 0.5
-    """Share of the steps, the first, that this part has. After it codes that say the same grow alike again."""
     prior_steps: int = 500
     """Steps at most in which the prior learns at the end."""
 
@@ -164,16 +162,54 @@ def fit_rollouts(
     """Let the rollouts of all codes learn."""
     optimizer = torch.optim.AdamW(branches.parameters(), lr=training.peak, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.peak, total_steps=training.steps, pct_start=0.1)
+    kinds = find_kinds(model, trained, branches.config.codes, seed)
     for step in range(training.steps):
         generator = step_generator(seed, step)
-        sharper = training.sharper if step < training.early * training.steps else 1.0
         optimizer.zero_grad()
         with mixed_precision("auto", torch.device("cpu")):
-            loss = mixture_error(model, branches, trained.draw(training.batch, generator), sharper, generator)
+            loss = kind_error(model, branches, trained.draw(training.batch, generator), kinds, generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(branches.parameters(), 1.0)
         optimizer.step()
         schedule.step()
+
+
+@torch.no_grad()
+def find_kinds(model: WorldModel, windows: Windows, count: int, seed: int) -> Tensor:
+    """Middles (K, P + P * D) of kinds of what came beyond what was foretold, found among windows in which that was much."""
+    generator = torch.Generator().manual_seed(seed)
+    with mixed_precision("auto", torch.device("cpu")):
+        found = torch.cat([beyond(model, *windows.draw(PORTION, generator)) for _ in range(KINDS_FROM // PORTION)])
+    much = found[found.norm(dim=1) >= found.norm(dim=1).median()]
+    much = much / much.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    middles = much[:1]
+    while len(middles) < count:  # each the least like those before it
+        middles = torch.cat([middles, much[(much @ middles.T).amax(1).argmin()][None]])
+    for _ in range(LLOYD):
+        kind = (much @ middles.T).argmax(1)
+        sums = torch.stack([much[kind == k].sum(0) for k in range(count)])
+        middles = sums / sums.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    return middles
+
+
+def beyond(model: WorldModel, seen: Tensor, came: Tensor) -> Tensor:
+    """What came beyond the model's one future, after `seen` (N, T, P, D) when `came` (N, H, P, D): (N, P + P * D).
+
+    Where more changed than foretold, or less, whatever it looks like; and what it looks like. Both are means over the second half
+    of the horizon, each of length 0.7 at most, and the shorter the less there was of it.
+    """
+    later = came.shape[1] // 2
+    said, came, last = (
+        model.rollout(seen, came.shape[1])[:, later:].float(),
+        came[:, later:].float(),
+        seen[:, -1:].float(),
+    )
+    change, foretold = ((x - last).square().mean(-1) for x in (came, said))  # (N, H', P)
+    parts = ((change - foretold).mean(1), (came - said).mean(1).flatten(1))
+    lengths = [part.norm(dim=1, keepdim=True) for part in parts]
+    return torch.cat(
+        [part / (length + length.median()).clamp_min(1e-6) for part, length in zip(parts, lengths, strict=True)], 1
+    ) / math.sqrt(2)
 
 
 def needed(model: WorldModel, branches: Branches, windows: Windows, seed: int) -> list[int]:
@@ -224,24 +260,17 @@ class Windows:
         return spans[:, :seen], spans[:, seen:]
 
 
-def mixture_error(
-    model: WorldModel,
-    branches: Branches,
-    window: tuple[Tensor, Tensor],
-    sharper: float,
-    generator: torch.Generator,
+def kind_error(
+    model: WorldModel, branches: Branches, window: tuple[Tensor, Tensor], kinds: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Error of the rollout of one code of each window, drawn by how much it answers for what came.
-
-    Here all codes are as likely: a prior that learned beside them would let the likelier ones take all, and others die.
-    """
+    """Error of the rollout of one code of each window: that of the kind of what came, drawn where it is of none."""
     seen, came = window
     with torch.no_grad():
         past = past_of(model, seen)
-        errors = rollout_errors(branches.rollouts(past, came.shape[1]), seen, came)
-        branches.follow(errors)
-        answers = evened(branches.evidence(errors, sharper).softmax(-1))
-        codes = torch.multinomial(answers, 1, generator=generator)[:, 0]
+        branches.follow(rollout_errors(branches.rollouts(past, came.shape[1]), seen, came))
+        codes = torch.multinomial((PURE * beyond(model, seen, came) @ kinds.T).softmax(-1), 1, generator=generator)[
+            :, 0
+        ]
     said = branches.rollout(past, codes, came.shape[1])
     return (rollout_errors(said[:, None], seen, came)[:, 0] / branches.spread).mean()
 
@@ -253,12 +282,6 @@ def rollout_errors(said: Tensor, seen: Tensor, came: Tensor) -> Tensor:
     """
     weight = change_weight(torch.cat([seen[:, -1:], came], 1))
     return (weight[:, None] * (said.float() - came[:, None]).square()).mean((-2, -1))
-
-
-def evened(answers: Tensor) -> Tensor:
-    """Answers (N, K), rows of sum 1, half of the way to all codes answering for as much: a step of Sinkhorn's, damped."""
-    answers = answers / answers.sum(0).clamp_min(1e-6).sqrt()
-    return answers / answers.sum(1, keepdim=True)
 
 
 def fit_prior(
