@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from foretell.train.branches import BranchesSummary
     from foretell.worlds.record import RecordSummary
 
-Scenario = Literal["mixed", "thrown", "bouncing", "rolling", "colliding", "staged", "forks", "drifting"]
+Scenario = Literal["mixed", "thrown", "bouncing", "rolling", "colliding", "staged"]
 Violation = Literal["none", "cube", "vanish", "jump", "hang", "rise"]
 Fit = Literal["letterbox", "crop"]
 
@@ -39,7 +39,7 @@ def record(
     layout: Literal["two", "four"] = "two",
     hazards: int = 0,
     varied: bool = False,
-    scenario: Scenario | None = None,
+    scenario: Scenario = "mixed",
     part: Literal["train", "development", "test"] = "train",
     shapes: Literal["varied", "ball"] = "varied",
     violation: Violation = "none",
@@ -67,8 +67,7 @@ def record(
         layout: Rooms: how many of them.
         hazards: Rooms: discs that can be entered and must not, 0 to 4.
         varied: Rooms: wall, door and hazards lie elsewhere in each video.
-        scenario: What happens. Physics: mixed unless given, thrown, bouncing, rolling, colliding, or staged: behind screens,
-            against walls, off ledges, under other weight. Chance: forks unless given, or drifting.
+        scenario: Physics: what happens; staged: behind screens, against walls, off ledges, under other weight.
         part: Physics: of staged scenes, which share of every range their parameters come from; no two overlap.
         shapes: Physics: of the objects.
         violation: Physics: something impossible that happens to a thrown object in flight.

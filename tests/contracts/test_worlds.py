@@ -19,7 +19,6 @@ worlds: list[World] = [
     Physics(size=40, frames=24, scenario="staged", part="test"),
     Physics(size=48, frames=24, scenario="staged", texture=0.1, shadows=0.5, noise=0.05, jitter=1.0),
     Chance(size=48, frames=23),
-    Chance(size=40, frames=20, scenario="drifting"),
 ]
 
 

@@ -3,15 +3,15 @@
 import dataclasses
 import inspect
 import json
-from typing import get_args, get_type_hints
 
 import pytest
 
 from foretell.cli import main
 from foretell.errors import ConfigError
-from foretell.verbs import Scenario, record
+from foretell.verbs import record
+from foretell.worlds.buoy import Buoy
 from foretell.worlds.chance import Chance
-from foretell.worlds.named import READS, SCENARIOS, acted_world, named_world
+from foretell.worlds.named import READS, acted_world, named_world
 from foretell.worlds.physics import Physics
 from foretell.worlds.played import Played
 from foretell.worlds.pusht import PushT
@@ -20,7 +20,8 @@ from foretell.worlds.rooms import Rooms, RoomsConfig
 
 def test_names_make_worlds_with_their_options():
     assert named_world("physics", {"scenario": "thrown", "frames": 24}) == Physics(scenario="thrown", frames=24)
-    assert named_world("chance", {"scenario": "drifting", "size": 32}) == Chance(scenario="drifting", size=32)
+    assert named_world("chance", {"size": 32}) == Chance(size=32)
+    assert named_world("buoy", {"frames": 12}) == Buoy(frames=12)
     rooms = named_world("rooms", {"layout": "four", "hazards": 1, "size": 32, "policy": "smooth", "frames": 9})
     assert repr(rooms) == repr(Played(Rooms(RoomsConfig(layout="four", hazards=1, size=32)), "smooth", 9))
     assert isinstance(acted_world("pusht", {"judge": "pose"}), PushT)
@@ -32,14 +33,8 @@ def test_every_option_of_record_is_read_by_some_world_and_means_its_default():
     assert about == {option for read in READS.values() for option in read}
     for config, kind in ((Physics, "physics"), (RoomsConfig, "rooms"), (Played, "rooms")):
         for field in dataclasses.fields(config):
-            if field.name in READS[kind] and field.name not in ("frames", "scenario"):  # each world has its own
+            if field.name in READS[kind] and field.name != "frames":
                 assert asked[field.name].default == field.default, field.name
-
-
-def test_scenarios_are_those_of_the_worlds():
-    for config, kind in ((Physics, "physics"), (Chance, "chance")):
-        assert get_args(get_type_hints(config)["scenario"]) == SCENARIOS[kind]
-    assert set(get_args(Scenario)) == {scenario for found in SCENARIOS.values() for scenario in found}
 
 
 @pytest.mark.parametrize("name", ["room", "rooms:two", "gym", "gym:", ""])
@@ -56,8 +51,7 @@ def test_unknown_names_say_what_is_known(name):
         (["rooms", "--gravity", "3"], "rooms: it does not read --gravity, which is for physics; leave it out"),
         (["pusht", "--hazards", "1"], "pusht: it does not read --hazards, which is for rooms"),
         (["physics", "--policy", "random"], "physics: it does not read --policy, which is for rooms, pusht, gym"),
-        (["physics", "--scenario", "forks"], "physics scenario: got 'forks', expected one of mixed, thrown"),
-        (["chance", "--scenario", "thrown"], "chance scenario: got 'thrown', expected one of forks, drifting"),
+        (["chance", "--scenario", "thrown"], "chance: it does not read --scenario, which is for physics"),
         (["chance", "--noise", "0.1"], "chance: it does not read --noise, which is for physics"),
         (["rooms", "--hazards", "9"], "rooms hazards: got 9, expected 0 to 4"),
         (["rooms", "--layout", "four", "--varied"], "use layout two"),

@@ -12,19 +12,14 @@ from foretell.worlds.world import ActWorld, World
 _ALL = ("size", "frames")
 _LOOKS = ("texture", "shadows", "noise", "jitter", "renderer")
 READS = {
-    "chance": (*_ALL, "scenario"),
     "physics": (*_ALL, "scenario", "part", "shapes", "violation", "gravity", *_LOOKS),
     "buoy": _ALL,
+    "chance": _ALL,
     "rooms": (*_ALL, "policy", "layout", "hazards", "varied"),
     "pusht": (*_ALL, "policy"),
     "gym": (*_ALL, "policy"),
 }
 """The options of `foretell record` that are about the world, by the world that reads them."""
-SCENARIOS = {
-    "chance": ("forks", "drifting"),
-    "physics": ("mixed", "thrown", "bouncing", "rolling", "colliding", "staged"),
-}
-"""What may happen, by the world in which it does."""
 
 
 def named_world(name: str, options: Mapping[str, Any]) -> World:
@@ -41,9 +36,6 @@ def named_world(name: str, options: Mapping[str, Any]) -> World:
         if option not in READS[kind]:
             others = ", ".join(other for other, read in READS.items() if option in read)
             raise ConfigError(f"{name}: it does not read --{option}, which is for {others}; leave it out")
-    if "scenario" in options and options["scenario"] not in SCENARIOS[kind]:
-        expected = ", ".join(SCENARIOS[kind])
-        raise ConfigError(f"{name} scenario: got {options['scenario']!r}, expected one of {expected}")
     if kind == "chance":
         from foretell.worlds.chance import Chance
 
