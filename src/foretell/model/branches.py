@@ -40,7 +40,7 @@ class BranchesConfig:
     """K, futures that are told apart; in training at most, and those of which the world has no need are dropped."""
     horizon: int = 18
     """Steps of the rollouts that it learns from."""
-    weight: float = 2.0
+    weight: float = 40.0
     """Independent numbers that a whole rollout counts as, when futures are told apart (train/branches.py)."""
 
     def __post_init__(self) -> None:

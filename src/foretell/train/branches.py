@@ -56,7 +56,7 @@ class BranchesTraining:
     """Pasts in a step."""
     peak: float = 1e-3
     """Highest learning rate."""
-    prior_steps: int = 500
+    prior_steps: int = 1000
     """Steps at most in which the prior learns at the end."""
 
 
