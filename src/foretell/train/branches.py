@@ -22,6 +22,7 @@ from torch import Tensor
 from foretell.data.split import Stretch
 from foretell.data.store import Store
 from foretell.errors import DataError
+from foretell.log import progress
 from foretell.model.branches import FILE, Branches, BranchesConfig, past_of, save_branches
 from foretell.model.folder import load_model, read_config
 from foretell.model.precision import mixed_precision
@@ -68,7 +69,7 @@ class BranchesSummary:
     clips: int
     """Clips that the rollouts learned from, of those that the model was trained on."""
     bits: float
-    """What the world leaves open within the horizon, in bits: how much more than the prior is known once it has come.
+    """What stays open to the model within the horizon, in bits, be it the world or what it has not learned: how much more than the prior is known once it has come.
     On clips that only said when to stop."""
     config: BranchesConfig
 
@@ -76,7 +77,7 @@ class BranchesSummary:
         """What the command line prints."""
         return (
             f"{self.folder / FILE}: {self.config.codes} codes, learned from {self.clips} clips; within {self.config.horizon} "
-            f"steps the world leaves {self.bits:.2f} bits open. Draw futures with foretell imagine --samples"
+            f"steps {self.bits:.2f} bits stay open to it. Draw futures with foretell imagine --samples"
         )
 
 
@@ -163,15 +164,17 @@ def fit_rollouts(
     optimizer = torch.optim.AdamW(branches.parameters(), lr=training.peak, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.peak, total_steps=training.steps, pct_start=0.1)
     kinds = find_kinds(model, trained, branches.config.codes, seed)
-    for step in range(training.steps):
-        generator = step_generator(seed, step)
-        optimizer.zero_grad()
-        with mixed_precision("auto", torch.device("cpu")):
-            loss = kind_error(model, branches, trained.draw(training.batch, generator), kinds, generator)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(branches.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+    with progress(training.steps, "branch", "step") as bar:
+        for step in range(training.steps):
+            generator = step_generator(seed, step)
+            optimizer.zero_grad()
+            with mixed_precision("auto", torch.device("cpu")):
+                loss = kind_error(model, branches, trained.draw(training.batch, generator), kinds, generator)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(branches.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            bar.update()
 
 
 @torch.no_grad()
