@@ -69,8 +69,8 @@ class BranchesSummary:
     clips: int
     """Clips that the rollouts learned from, of those that the model was trained on."""
     bits: float
-    """What stays open to the model within the horizon, in bits, be it the world or what it has not learned: how much more than the prior is known once it has come.
-    On clips that only said when to stop."""
+    """What stays open to the model within the horizon, in bits, be it the world or what it has not learned: how much more than
+    the prior is known once it has come. On clips that only said when to stop."""
     config: BranchesConfig
 
     def __str__(self) -> str:
