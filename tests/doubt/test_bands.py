@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from foretell.doubt.bands import Band, conformal_rank, fit_band, spread_factors, unit_scores
+from foretell.doubt.bands import Band, conformal_rank, fit_band, unit_scores
 from foretell.errors import CalibrationError, CheckpointError, ConfigError, ShapeError
 
 HORIZON, QUANTITIES = 5, 3
@@ -63,19 +63,6 @@ def test_the_scale_of_the_spreads_does_not_change_the_band():
     assert other.joint == pytest.approx(7 * one.joint)
 
 
-def test_factors_mend_overconfident_spreads_and_spare_the_joint_band():
-    rng = np.random.default_rng(2)
-    true = np.arange(1, HORIZON + 1)[:, None] * np.ones((HORIZON, QUANTITIES))
-    residuals = rng.normal(size=(4000, HORIZON, QUANTITIES)) * true
-    stated = np.ones_like(residuals) / math.sqrt(7)
-    factors = spread_factors(residuals, stated)
-    assert factors == pytest.approx(math.sqrt(7) * np.arange(1, HORIZON + 1), rel=0.05)
-    residuals = rng.normal(size=residuals.shape) * true
-    raw, mended = (fit_band(residuals, s, 0.9) for s in (stated, stated * factors[:, None]))
-    assert mended.joint == pytest.approx(max(mended.per_horizon), rel=0.3)
-    assert mended.joint * factors[0] * stated[0, 0, 0] < 0.5 * raw.joint * stated[0, 0, 0]
-
-
 @pytest.mark.parametrize(
     ("units", "level", "rank"), [(9, 0.9, 9), (10, 0.9, 10), (99, 0.95, 95), (8, 0.9, 9), (999, 0.7, 700)]
 )
@@ -98,9 +85,8 @@ def test_too_few_units_are_refused_and_the_message_says_how_many_are_enough():
 def test_numbers_that_mean_nothing_are_refused(what, value):
     residuals, sigma = futures(np.random.default_rng(0), 20)
     (residuals if what == "residual" else sigma)[3, 1, 2] = value
-    for fit in (lambda: fit_band(residuals, sigma, 0.9), lambda: spread_factors(residuals, sigma)):
-        with pytest.raises(CalibrationError, match="1 of 600"):
-            fit()
+    with pytest.raises(CalibrationError, match="1 of 600"):
+        fit_band(residuals, sigma, 0.9)
 
 
 def test_other_axes_and_levels_are_refused():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from statistics import NormalDist
 
 import numpy as np
@@ -11,7 +10,7 @@ from mapie.metrics.calibration import expected_calibration_error
 from sklearn.metrics import brier_score_loss
 
 from foretell.errors import ConfigError, ShapeError
-from foretell.evals.reliability import brier, classification_ece, coverage, crps, regression_ece
+from foretell.evals.reliability import brier, classification_ece, coverage, regression_ece
 
 normal = NormalDist()
 
@@ -54,23 +53,6 @@ def test_regression_ece_of_known_forecasts():
     assert regression_ece(pit) == pytest.approx(expected, abs=1e-3)
 
 
-def test_crps_of_a_normal_forecast_is_its_closed_form():
-    truth = np.array([-2.0, 0.0, 0.3, 4.0])
-    closed = [y * (2 * normal.cdf(y) - 1) + 2 * normal.pdf(y) - 1 / math.sqrt(math.pi) for y in truth]
-    samples = np.random.default_rng(0).normal(size=(40_000, 1)) * np.ones(4)
-    assert crps(samples, truth) == pytest.approx(closed, abs=0.02)
-
-
-def test_crps_is_the_energy_form_and_fair_for_few_samples():
-    rng = np.random.default_rng(1)
-    samples, truth = rng.normal(size=(6, 3)), rng.normal(size=3)
-    pairs = np.abs(samples[:, None] - samples[None]).sum(axis=(0, 1)) / (6 * 5)
-    assert crps(samples, truth) == pytest.approx(np.abs(samples - truth).mean(axis=0) - pairs / 2)
-    assert crps(np.full((5, 2), 3.0), np.array([1.0, 3.0])) == pytest.approx([2, 0])
-    few = crps(rng.normal(size=(2, 100_000)), np.zeros(100_000)).mean()
-    assert few == pytest.approx(2 * normal.pdf(0) - 1 / math.sqrt(math.pi), abs=0.01)
-
-
 def test_brier_and_ece_by_hand():
     sure = np.array([[1.0, 0.0], [1.0, 0.0]])
     assert brier(sure, np.array([0, 0])) == 0
@@ -111,8 +93,6 @@ def test_what_does_not_fit_is_refused():
         regression_ece(np.zeros((2, 2)))
     with pytest.raises(ConfigError, match=r"within 0\.\.1"):
         regression_ece(np.array([0.5, 1.5]))
-    with pytest.raises(ShapeError, match="S >= 2"):
-        crps(np.zeros((1, 3)), np.zeros(3))
     with pytest.raises(ConfigError, match="sum to 1"):
         brier(np.full((2, 2), 0.4), np.array([0, 1]))
     with pytest.raises(ConfigError, match="from 0 to 1"):

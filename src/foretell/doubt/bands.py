@@ -70,7 +70,7 @@ def fit_band(residuals: np.ndarray, sigma: np.ndarray, level: float) -> Band:
     """Residuals (truth - forecast) and stated spreads (N, H, Q) of N calibration units -> the band at `level`.
 
     The spreads may be of any make and any scale, as long as they did not see these units: neither training nor
-    `spread_factors` may have used them. Raises ConfigError unless 0 < level < 1, ShapeError for other axes, and
+    what set their scale (train/quantities.py) may have used them. Raises ConfigError unless 0 < level < 1, ShapeError for other axes, and
     CalibrationError if the units are too few for the level, a number is not finite or a spread not above 0.
     """
     scores = unit_scores(residuals, sigma)
@@ -91,19 +91,6 @@ def unit_scores(residuals: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     """(N, H, Q) residuals and spreads -> (N, H) max_q |r| / sigma. Raises ShapeError and CalibrationError."""
     residuals, sigma = _checked(residuals, sigma)
     return np.asarray((np.abs(residuals) / sigma).max(axis=2))
-
-
-def spread_factors(residuals: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """(N, H, Q) residuals and spreads -> (H,) factors f_h to multiply the spreads with: f_h^2 = E r^2 / E sigma^2.
-
-    Raw spreads are overconfident (an ensemble's variance was found 7 times too small), the more so the farther ahead.
-    One number for each step mends the scale and leaves alone which futures count as doubtful. Bands step by step do not
-    need it, but the joint one does: else its one quantile is spent on the most overconfident step. Fit the factors on
-    other clips than the band: clips that were used here are no longer exchangeable with new ones, and a band fitted on
-    them promises too much. Raises ShapeError and CalibrationError as `fit_band` does.
-    """
-    residuals, sigma = _checked(residuals, sigma)
-    return np.sqrt((residuals**2).mean(axis=(0, 2)) / (sigma**2).mean(axis=(0, 2)))
 
 
 def conformal_rank(units: int, level: float) -> int:

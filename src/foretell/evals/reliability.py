@@ -76,24 +76,6 @@ def regression_ece(pit: np.ndarray) -> float:
     return float(np.abs(empirical - LEVELS).mean())
 
 
-def crps(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Samples (S, ...) of a forecast and what came (...) -> (...) CRPS, in the unit of the quantity; 0 is perfect.
-
-    The energy form E|X - y| - E|X - X'| / 2, with the second mean over the S (S - 1) pairs of different samples, so that
-    its expectation is the CRPS of the distribution the samples are drawn from, however few they are. Source: Gneiting and
-    Raftery, JASA 102, 2007, equation 21; Ferro, QJRMS 140, 2014. Raises ShapeError below 2 samples or for other axes.
-    """
-    samples, truth = np.asarray(samples, np.float64), np.asarray(truth, np.float64)
-    if samples.ndim < 1 or samples.shape[1:] != truth.shape or len(samples) < 2:
-        raise ShapeError(f"crps: samples {samples.shape}, truth {truth.shape}; expected (S, ...) and (...) with S >= 2")
-    count = len(samples)
-    weight = (
-        2 * np.arange(count) - count + 1.0
-    )  # the k-th smallest is the larger one of k pairs, the smaller of the rest
-    apart = np.tensordot(weight, np.sort(samples, axis=0), axes=1) / (count * (count - 1) / 2)
-    return np.asarray(np.abs(samples - truth).mean(axis=0) - apart / 2)
-
-
 def brier(probabilities: np.ndarray, branch: np.ndarray) -> float:
     """Mean over forecasts of sum_k (p_k - [k came])^2: 0 is perfect, 2 is certain and wrong.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -81,7 +81,7 @@ def _whole(points: Sequence[tuple[float, tuple[float, ...]]]) -> list[list[tuple
     return [stretch for stretch in stretches if stretch]
 
 
-def _axis(low: float, high: float, start: float, end: float):  # type: ignore[no-untyped-def]
+def _axis(low: float, high: float, start: float, end: float) -> tuple[Callable[[float], float], list[float]]:
     """How a value becomes a place, and round values to mark."""
     span = (high - low) or 1.0
     power = 10.0 ** math.floor(math.log10(span / TICKS))
