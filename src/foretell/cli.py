@@ -73,7 +73,7 @@ VERBS = {
 
 def usage() -> str:
     """What `foretell --help` prints."""
-    verbs = "\n".join(f"  {name:<18} {verb.line}" for name, verb in VERBS.items())
+    verbs = "\n".join(f"  {name:<20} {verb.line}" for name, verb in VERBS.items())
     examples = "\n".join(f"  foretell {name} {verb.example}" for name, verb in VERBS.items())
     return (
         "foretell: world models from unlabelled video, surprised at a stated false-alarm rate.\n\n"
