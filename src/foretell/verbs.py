@@ -159,7 +159,7 @@ def watch(
             at most this probability of ever a false alarm, over days or weeks. None leaves it out.
     """
     from foretell.serve.watch import watch as watch_videos
-    from foretell.surprise.panel import MODEL, load_panel
+    from foretell.surprise.panel import MODEL, STRANGE, load_panel
 
     one_thread()
     panel = load_panel(Path(model))
@@ -169,6 +169,7 @@ def watch(
         scorer=panel.scorers[MODEL],
         calibration=panel.calibrations.get(MODEL),
         controls=panel.controls,
+        strangeness=panel.calibrations.get(STRANGE),
         alpha=alpha,
         false_alarms_per_hour=false_alarms_per_hour,
         stream_alpha=stream_alpha,

@@ -18,10 +18,11 @@ class Scores(NamedTuple):
     surprise: np.ndarray
     error: np.ndarray
     heat: np.ndarray
+    strange: np.ndarray
 
 
 class BrightnessScorer:
-    """Surprise is the mean grey level of a step; heat that of each 8 px square. Keeps its count between chunks."""
+    """Surprise is the mean grey level of a step; heat that of each 8 px square; strange is what is dark. Counts between chunks."""
 
     def __init__(self, view: View, context: int = 2) -> None:
         self.view, self.context, self.smooth, self.seen, self.videos = view, context, 1, 0, 0
@@ -37,7 +38,7 @@ class BrightnessScorer:
         early = np.arange(self.seen, self.seen + steps) < self.context
         surprise[early], heat[early] = np.nan, np.nan
         self.seen += steps
-        return Scores(surprise, surprise.copy(), heat)
+        return Scores(surprise, surprise.copy(), heat, 255 - frames.mean((1, 2, 3)))
 
 
 @pytest.fixture
@@ -54,6 +55,12 @@ def scorer(view: View) -> BrightnessScorer:
 def calibration() -> Calibration:
     """99 normal clips of 2 s with a brightness up to 99: alpha 0.05 puts the alarm line at 95."""
     return Calibration(scores=np.arange(1.0, 100.0), unit="clip", unit_seconds=2.0, names=("known.mp4",))
+
+
+@pytest.fixture
+def strangeness() -> Calibration:
+    """99 normal clips, darkest frame of each: alpha 0.05 says that what is darker than a grey of 15 is not known."""
+    return Calibration(scores=np.arange(146.0, 245.0), unit="clip", unit_seconds=2.0)
 
 
 Film = Callable[..., Path]

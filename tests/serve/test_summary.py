@@ -29,6 +29,7 @@ def result(seconds, surprise=1.0):
         first_alarm_s=None,
         first_alarm_frame=None,
         alarms=[],
+        unknown=[],
         controls={},
     )
 

@@ -21,7 +21,7 @@ def written(tmp_path, calibration):
         with SurpriseTable(tmp_path / "t.csv") as table:
             table.begin(name, track)
             for surprise, seconds, steps in chunks:
-                track.add(np.array(surprise, float))
+                track.add(np.array(surprise, float), np.zeros(len(surprise)))
                 table.add(np.array(seconds, float), np.array(steps, int))
             table.end()
         return rows_of(tmp_path / "t.csv"), table, track
@@ -82,7 +82,7 @@ def test_a_name_that_is_no_text_is_written_by_its_bytes(written):
 def test_an_alarm_is_exactly_a_score_above_the_line(calibration):
     track = Track(calibration, 0.05)
     scores = np.array([94.9, 95.0, 95.0001, math.nan, 200.0])
-    track.add(scores)
+    track.add(scores, np.zeros(len(scores)))
     assert track.threshold == 95
     assert track.alarms().tolist() == (scores > 95).tolist() == [track.is_alarm(step) for step in range(5)]
     assert track.highest(0, 4) == 4

@@ -25,6 +25,7 @@ def shown(surprise, threshold=10.0, controls=None, steps=None, alarms=()):
         first_alarm_s=None,
         first_alarm_frame=None,
         alarms=list(alarms),
+        unknown=[],
         controls={},
     )
     return Shown(

@@ -17,11 +17,12 @@ from foretell.surprise.calibrate import Calibration
 
 
 @pytest.fixture
-def run(tmp_path, scorer, calibration):
+def run(tmp_path, scorer, calibration, strangeness):
     """Watch videos/ into out/ and give (summary, rows of the table by file)."""
 
     def go(**changes):
-        settings = {"scorer": scorer, "calibration": calibration, "controls": {}, "progress": False} | changes
+        settings = {"scorer": scorer, "calibration": calibration, "strangeness": strangeness}
+        settings |= {"controls": {}, "progress": False} | changes
         summary = watch(tmp_path / "videos", tmp_path / "out", **settings)
         with (tmp_path / "out" / "surprise.csv").open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -58,6 +59,36 @@ def test_an_alarm_is_found_where_it_is(run, film, tmp_path):
     assert told["protocol"]["foretell"]
     assert told["files"][1]["first_alarm_frame"] == 20
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "summary.json", "surprise.csv"]
+
+
+def test_what_is_unlike_anything_normal_is_not_known(run, film, tmp_path):
+    film("calm.mp4", [30] * 40)
+    film("dark.mp4", [30] * 20 + [2] * 10 + [30] * 10)
+    film("both.mp4", [30] * 10 + [2] * 10 + [200] * 10)
+    summary, rows = run()
+    calm, dark, both = (of(summary, name) for name in ("calm.mp4", "dark.mp4", "both.mp4"))
+    assert (calm.alarm, calm.unknown) == (False, [])
+    assert (dark.alarm, dark.p_value, dark.unknown) == (None, None, [(2.0, 3.0)])
+    assert (both.alarm, both.unknown) == (True, [(1.0, 2.0)])
+    told = [(row["p_value"] != "", row["alarm"]) for row in rows["dark.mp4"]]
+    assert told == [(False, "")] * 2 + [(True, "0")] * 18 + [(False, "")] * 10 + [(True, "0")] * 10
+    assert all(row["surprise"] for row in rows["dark.mp4"][2:])  # still scored, and not called normal
+    assert {row["alarm"] for row in rows["both.mp4"][20:]} == {"1"}
+    assert summary.counts["not_known"] == 2
+    assert "I don't know: 2 of 3 files are in part unlike anything normal, first both.mp4 from 1.0 s" in str(summary)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Not known from 2 s" in page
+    assert page.count('<rect class="unknown"') == 2
+    assert summary_file(tmp_path)["protocol"]["strangeness"]["threshold"] == 240
+
+
+@pytest.mark.parametrize("units", [0, 18])
+def test_a_model_that_cannot_say_that_it_does_not_know_says_so(run, film, strangeness, units):
+    film("dark.mp4", [30] * 20 + [2] * 10)
+    too_few = Calibration(scores=strangeness.scores[:units], unit="clip", unit_seconds=2.0) if units else None
+    summary, _ = run(strangeness=too_few)
+    assert summary.files[0].unknown == []
+    assert "cannot say that it does not know" in summary.warnings[0]
 
 
 def test_the_table_has_exactly_these_columns(run, film, tmp_path):
@@ -137,6 +168,7 @@ def test_a_video_shorter_than_the_context_is_never_called_normal(run, film, tmp_
         "not_scored": 1,
         "skipped": 0,
         "with_alarm": 0,
+        "not_known": 0,
         "frames": 22,
         "seconds": 2.2,
     }

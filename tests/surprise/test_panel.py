@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,11 +20,14 @@ from foretell.surprise.panel import (
     CALIBRATIONS,
     MODEL,
     MOTION,
+    NORMAL,
+    STRANGE,
     UNTRAINED,
     WHITENINGS,
     Panel,
     fit_panel,
     load_panel,
+    scores_of,
     surprise_of,
     untrained_model,
 )
@@ -75,6 +79,8 @@ def test_what_is_saved_is_what_is_loaded(panel: Panel, folder: Path) -> None:
     assert loaded.view == panel.view == TINY.view
     assert set(loaded.controls) == {MOTION, UNTRAINED}
     frames = next(clips(1, 30))[1]
+    strange, kept_strange = (scores_of(its.scorers[MODEL], frames)[1] for its in (loaded, panel))
+    np.testing.assert_allclose(strange, kept_strange, rtol=1e-5)
     for name, scorer in panel.scorers.items():
         np.testing.assert_array_equal(surprise_of(loaded.scorers[name], frames), surprise_of(scorer, frames))
         kept, found = panel.calibrations[name], loaded.calibrations[name]
@@ -84,14 +90,33 @@ def test_what_is_saved_is_what_is_loaded(panel: Panel, folder: Path) -> None:
 
 def test_scorers_are_each_their_own(panel: Panel, folder: Path) -> None:
     scores = {name: tuple(calibration.scores) for name, calibration in panel.calibrations.items()}
-    assert set(scores) == {MODEL, MOTION, UNTRAINED}
-    assert len(set(scores.values())) == 3
+    assert set(scores) == {MODEL, MOTION, UNTRAINED, STRANGE}
+    assert len(set(scores.values())) == 4
     assert all(len(units) == 6 for units in scores.values())
 
 
 def test_calibration_scores_are_the_largest_of_each_clip(panel: Panel, folder: Path) -> None:
     largest = [np.nanmax(surprise_of(panel.scorers[MODEL], frames)) for _, frames in clips(6)]
     np.testing.assert_allclose(panel.calibrations[MODEL].scores, sorted(largest))
+
+
+def test_what_is_as_usual_is_less_strange_than_a_frozen_or_a_blank_picture(panel: Panel, folder: Path) -> None:
+    line, scorer = panel.calibrations[STRANGE].scores[-1], panel.scorers[MODEL]
+    frames = next(clips(1, 24))[1]
+    for spoilt in (np.repeat(frames[:1], 24, 0), np.zeros_like(frames)):
+        assert np.nanmin(scores_of(scorer, spoilt)[1]) > line
+    assert np.nanmedian(scores_of(scorer, frames)[1]) < line
+
+
+def test_a_folder_from_before_strangeness_says_nothing_of_it(folder: Path) -> None:
+    for file in (NORMAL, CALIBRATIONS[STRANGE]):
+        (folder / file).unlink()
+    facts = json.loads((folder / "config.json").read_text())
+    del facts["sha256"][NORMAL]
+    (folder / "config.json").write_text(json.dumps(facts))
+    loaded = load_panel(folder)
+    assert STRANGE not in loaded.calibrations
+    assert np.isnan(scores_of(loaded.scorers[MODEL], next(clips(1))[1])[1]).all()
 
 
 def test_several_stretches_of_one_file_keep_its_name_once(panel: Panel) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from foretell.errors import DataError, ShapeError
 from foretell.evals.odd import SPOILT
-from foretell.surprise.strange import fit_normal, picture_summary, strangeness
+from foretell.surprise.strange import WINDOW, Passing, fit_normal, fit_passing, picture_summary, strangeness
 from foretell.worlds.buoy import Buoy
 
 
@@ -64,6 +64,39 @@ def test_spoilt_clips_are_what_they_say():
     blurred = SPOILT["blur"](frames, rng).astype(float)
     assert abs(blurred.mean() - frames.mean()) < 0.5
     assert np.abs(np.diff(blurred, axis=2)).max() < 0.7 * np.abs(np.diff(frames.astype(float), axis=2)).max()
+
+
+def passing(steps: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A video passing by, as a model sees it."""
+    drawn = torch.Generator().manual_seed(seed)
+    seen = torch.randn(1, 4, 6, generator=drawn) + 0.3 * torch.randn(steps, 4, 6, generator=drawn).cumsum(0)
+    foretold = seen + 0.2 * torch.randn(steps, 4, 6, generator=drawn)
+    foretold[0] = torch.nan
+    frames = np.concatenate([Buoy(size=32, frames=8).episode(seed + k).frames for k in range(-(-steps // 8))])[:steps]
+    return seen, foretold, torch.from_numpy(frames)
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 40])
+def test_a_passing_video_is_judged_as_its_stretches_are_in_chunks_of_any_size(chunk):
+    """Two forms of one quantity: sums over steps as they pass, and over each stretch by itself."""
+    normal = fit_passing(lambda: (passing(30, 10 * seed) for seed in range(6)))
+    seen, foretold, frames = passing(40, 7)
+    stream = Passing(normal)
+    parts = [stream.next(*(part[at : at + chunk] for part in (seen, foretold, frames))) for at in range(0, 40, chunk)]
+    found = torch.cat(parts)
+    assert found[: WINDOW - 1].isnan().all()
+    assert found.shape == (40,)
+    windows = [slice(end - WINDOW, end) for end in range(WINDOW, 41)]
+    pictures = picture_summary(torch.stack([frames[window] for window in windows]))
+    latents, said = (torch.stack([part[window] for window in windows]) for part in (seen, foretold))
+    torch.testing.assert_close(
+        found[WINDOW - 1 :], strangeness(latents, said[:, 1:], pictures, normal), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_videos_that_are_all_too_short_teach_nothing():
+    with pytest.raises(DataError, match="got 0 normal stretches"):
+        fit_passing(lambda: [passing(WINDOW - 1, 0)])
 
 
 def test_impossible_input_is_refused():

@@ -18,7 +18,7 @@ from foretell.data.clip import Clip
 from foretell.evals.forecast import as_frames
 from foretell.model.precision import mixed_precision
 from foretell.model.world_model import Foretold, WorldModel
-from foretell.surprise.score import shrunk_covariance
+from foretell.surprise.covariance import shrunk_covariance
 
 BATCH = 8
 """Clips that go through a network together."""

@@ -164,6 +164,8 @@ def _moment(index: int, shown: Shown, peak: int, drawn: Timeline, fps: float) ->
 
 
 def _verdict(result: FileResult) -> str:
+    if result.unknown and not result.alarm:
+        return f"Not known from {clock(result.unknown[0][0])}"
     if result.alarm is None:
         return "No alarm line"
     if not result.alarm:

@@ -17,6 +17,11 @@ UNCALIBRATED = (
     "Run `foretell calibrate` on normal footage that the model was not trained on."
 )
 
+KNOWS_NO_LIMITS = (
+    "This model cannot say that it does not know: how unlike normal footage a video may be was not learned, or not on enough "
+    "footage for this rate. Train again, or calibrate on more."
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ControlResult:
@@ -43,12 +48,15 @@ class FileResult:
     max_surprise: float | None
     max_surprise_s: float | None
     p_value: float | None
-    """The smallest in the file."""
+    """The smallest in the file; None where there is no alarm and parts are not known."""
     alarm: bool | None
+    """None without calibration, and where there is no alarm but parts are not known."""
     first_alarm_s: float | None
     first_alarm_frame: int | None
     alarms: list[tuple[float, float]]
     """Start and end of each stretch above the alarm line; stretches less than a second apart are one."""
+    unknown: list[tuple[float, float]]
+    """Start and end of each stretch too unlike anything normal to be judged, and without an alarm."""
     controls: dict[str, ControlResult]
 
 
@@ -100,6 +108,7 @@ class WatchSummary:
             "not_scored": len(self.files) - len(scored),
             "skipped": len(self.skipped),
             "with_alarm": sum(bool(file.alarm) for file in scored),
+            "not_known": sum(bool(file.unknown) for file in scored),
             "frames": sum(file.frames for file in self.files),
             "seconds": round(sum(file.seconds for file in self.files), 3),
         }
@@ -113,10 +122,21 @@ class WatchSummary:
             *(f"  skipped {one.file}: {one.reason}" for one in self.skipped),
             *(f"  not scored {one.file}: {one.note}" for one in self.files if one.status != "scored"),
             f"{c['with_alarm']} with an alarm. {self.promise.words}",
+            *([self.doubt] if c["not_known"] else []),
             *([] if self.stream is None else [self.stream.words]),
             *(f"warning: {warning}" for warning in self.warnings),
         ]
         return "\n".join(lines)
+
+    @property
+    def doubt(self) -> str:
+        """In one sentence, what it does not know; empty where that is nothing."""
+        files = [file for file in self.files if file.unknown]
+        if not files:
+            return ""
+        parts = f"{len(files)} of {len(self.files)} files {'is' if len(files) == 1 else 'are'} in part unlike anything normal"
+        first = f"{files[0].file} from {files[0].unknown[0][0]:.1f} s"
+        return f"I don't know: {parts}, first {first}. That there is no alarm says nothing there."
 
     def to_json(self) -> str:
         """The content of summary.json; a number that is not finite is null."""

@@ -22,14 +22,25 @@ COLUMNS = ("file", "frame", "time_s", "surprise", "p_value", "alarm")
 class Track:
     """One scorer's numbers for one video: surprise and p-value of each step. Doubles, and nothing else, are kept."""
 
-    def __init__(self, calibration: Calibration | None, alpha: float | None, smooth: int = 1) -> None:
+    def __init__(
+        self,
+        calibration: Calibration | None,
+        alpha: float | None,
+        smooth: int = 1,
+        strangeness: Calibration | None = None,
+    ) -> None:
+        """`strangeness` sets the line above which steps are too strange to be judged."""
         self._calibration, self._alpha, self._smoother = calibration, alpha, Smoother(smooth)
         self.surprise = array("d")
         self.p_value = array("d")
-        self.threshold = None if calibration is None or alpha is None else calibration.threshold(alpha)
+        self.strange = array("d")
+        self.threshold, self._too_strange = (
+            None if line is None or alpha is None else line.threshold(alpha) for line in (calibration, strangeness)
+        )
 
-    def add(self, surprise: np.ndarray) -> None:
-        """surprise: (T,) of the next steps, NaN where not scored; kept once it is smoothed."""
+    def add(self, surprise: np.ndarray, strange: np.ndarray) -> None:
+        """surprise: (T,) of the next steps, NaN where not scored, kept once it is smoothed; and how strange each is (T,)."""
+        self.strange.frombytes(np.asarray(strange, np.float64).tobytes())
         self._keep(self._smoother.add(surprise))
 
     def end(self) -> None:
@@ -56,6 +67,15 @@ class Track:
         """Whether this step lies above the alarm line; never without calibration."""
         return self._alpha is not None and self.p_value[step] <= self._alpha
 
+    def unknown(self) -> np.ndarray:
+        """bool (T,): which steps are too unlike anything normal for their surprise to mean much, and raise no alarm."""
+        too_strange = np.array(self.strange) > (np.inf if self._too_strange is None else self._too_strange)
+        return too_strange & ~self.alarms()
+
+    def is_unknown(self, first: int, last: int) -> bool:
+        """Whether any step from `first` up to and with `last` is too strange to be judged."""
+        return self._too_strange is not None and any(s > self._too_strange for s in self.strange[first : last + 1])
+
     @property
     def calibrated(self) -> bool:
         """Whether there is an alarm line to hold the scores against."""
@@ -74,7 +94,8 @@ class SurpriseTable:
     """Writes the rows of one file after the other. Use it in a `with` block: it closes the file, it does not name it.
 
     Where the source has fewer frames a second than the model has steps, a frame stands until the next one comes and
-    takes the highest score of the steps it stands for, so that no alarm falls between two rows.
+    takes the highest score of the steps it stands for, so that no alarm falls between two rows. Where the video is too
+    strange to be judged and raises no alarm, p-value and alarm stay empty.
     """
 
     def __init__(self, path: Path) -> None:
@@ -119,8 +140,8 @@ class SurpriseTable:
         cells = ",,"
         if step is not None:
             cells = f"{self._track.surprise[step]:.6g},,"
-            if self._track.calibrated:
-                alarm = self._track.is_alarm(step)
+            alarm = self._track.is_alarm(step)
+            if self._track.calibrated and (alarm or not self._track.is_unknown(row.step, last_step)):
                 cells = f"{self._track.surprise[step]:.6g},{self._track.p_value[step]:.6g},{int(alarm)}"
                 if alarm and self.first_alarm is None:
                     self.first_alarm = row

@@ -39,6 +39,8 @@ class Timeline:
     """What the upper edge stands for."""
     alarms: list[tuple[float, float]]
     """Left edge and width of each stretch of alarm."""
+    unknown: list[tuple[float, float]]
+    """Left edge and width of each stretch that is not known."""
     seen: list[tuple[float, float]]
     """Left edge and width of each stretch that can be played; empty if all of it can."""
     values: list[float | None]
@@ -85,6 +87,7 @@ def timeline(shown: Shown, rulers: dict[str, Ruler], fps: float) -> Timeline:
         alarm_y=_y(1.0, top) if calibrated else None,
         top=f"{number(top)} × alarm line" if calibrated else "highest of all",
         alarms=[_span(start, end, seconds) for start, end in shown.result.alarms],
+        unknown=[_span(start, end, seconds) for start, end in shown.result.unknown],
         seen=[] if len(shown.steps) == shown.length else [_span(a, b, shown.length) for a, b in runs(shown.steps)],
         values=[round(float(value), 3) if np.isfinite(value) else None for value in surprise],
     )

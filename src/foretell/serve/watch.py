@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from foretell.serve.gallery import Gallery
 from foretell.serve.reel import Reel
 from foretell.serve.report import write_report
 from foretell.serve.summary import (
+    KNOWS_NO_LIMITS,
     UNCALIBRATED,
     ControlResult,
     FileResult,
@@ -31,7 +32,7 @@ from foretell.serve.summary import (
     write_text,
 )
 from foretell.serve.table import SurpriseTable, Track
-from foretell.surprise.calibrate import Calibration
+from foretell.surprise.calibrate import Calibration, units_needed
 
 if TYPE_CHECKING:
     from foretell.surprise.score import Scorer
@@ -48,11 +49,12 @@ class Watcher:
     scorer: Scorer
     calibration: Calibration | None
     alpha: float | None
+    strangeness: Calibration | None = None
 
     def track(self) -> Track:
         """Begin a new video."""
         self.scorer.start()
-        return Track(self.calibration, self.alpha, self.scorer.smooth)
+        return Track(self.calibration, self.alpha, self.scorer.smooth, self.strangeness)
 
 
 def watch(
@@ -62,6 +64,7 @@ def watch(
     scorer: Scorer,
     calibration: Calibration | None,
     controls: dict[str, tuple[Scorer, Calibration | None]],
+    strangeness: Calibration | None = None,
     alpha: float | None = 0.05,
     false_alarms_per_hour: float | None = None,
     stream_alpha: float | None = None,
@@ -69,7 +72,8 @@ def watch(
 ) -> WatchSummary:
     """Score every readable video under `source`; write surprise.csv, summary.json and report.html into `out`.
 
-    controls: name -> (scorer, its own calibration), shown beside the model. The alarm line is set by `alpha`, the share
+    controls: name -> (scorer, its own calibration), shown beside the model. `strangeness` calibrates how unlike anything
+    normal a video may be: what is stranger, and raises no alarm, is said not to be known. The alarm line is set by `alpha`, the share
     of normal units that may raise an alarm, or by `false_alarms_per_hour` if that is given. Without calibration p-value
     and alarm stay empty. `stream_alpha` takes all files, in the order of their names, as one stream, too, and tells the
     evidence that it is no longer normal footage; if all of it is normal, this is the highest probability that the stream
@@ -80,6 +84,8 @@ def watch(
     `stream_alpha` without calibration, and CalibrationError if the calibration has too few units for the rate.
     """
     model = _watcher(scorer, calibration, alpha, false_alarms_per_hour)
+    if strangeness is not None and model.alpha is not None and len(strangeness.scores) >= units_needed(model.alpha):
+        model = replace(model, strangeness=strangeness)
     others = {name: _watcher(other, line, alpha, false_alarms_per_hour) for name, (other, line) in controls.items()}
     made = promise(calibration, model.alpha, asked_per_hour=false_alarms_per_hour is not None)
     sources = find_sources(source)
@@ -103,7 +109,7 @@ def watch(
             source=str(source),
             created=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             promise=made,
-            warnings=_warnings(calibration, made, files),
+            warnings=_warnings(model, made, files),
             files=files,
             skipped=skipped,
             protocol=_protocol(model, others)
@@ -132,9 +138,10 @@ def _watch_file(
     try:
         for chunk in read(source, view):
             scores = model.scorer.score(chunk.frames)
-            track.add(scores.surprise)
+            track.add(scores.surprise, scores.strange)
             for name, other in others.items():
-                beside[name].add(other.scorer.score(chunk.frames).surprise)
+                said = other.scorer.score(chunk.frames)
+                beside[name].add(said.surprise, said.strange)
             reel.add(chunk.frames, scores.heat, scores.surprise)
             table.add(chunk.seconds, chunk.steps)
             count(len(chunk.seconds))
@@ -166,7 +173,8 @@ def _result(
         needs = model.scorer.context
         too_short = f"{steps} steps are too few: the first score needs {needs} steps ({needs / fps:.1f} s) before it."
         note = " ".join(filter(None, (too_short, note)))
-    first = table.first_alarm
+    first, unknown = table.first_alarm, _stretches(track.unknown(), fps)
+    judged = peak is not None and track.calibrated and (track.is_alarm(peak) or not unknown)
     return FileResult(
         file=name,
         status="not scored" if peak is None else "scored",
@@ -175,11 +183,12 @@ def _result(
         seconds=steps / fps,
         max_surprise=None if peak is None else track.surprise[peak],
         max_surprise_s=None if peak is None else peak / fps,
-        p_value=None if peak is None or not track.calibrated else track.p_value[peak],
-        alarm=None if peak is None or not track.calibrated else track.is_alarm(peak),
+        p_value=track.p_value[peak] if peak is not None and judged else None,
+        alarm=track.is_alarm(peak) if peak is not None and judged else None,
         first_alarm_s=None if first is None else first.time_s,
         first_alarm_frame=None if first is None else first.frame,
         alarms=_stretches(track.alarms(), fps),
+        unknown=unknown,
         controls={other: _control(their) for other, their in beside.items()},
     )
 
@@ -195,9 +204,9 @@ def _control(track: Track) -> ControlResult:
     )
 
 
-def _stretches(alarms: np.ndarray, fps: float) -> list[tuple[float, float]]:
-    """Start and end in seconds of each stretch of alarm steps. alarms: bool (T,)."""
-    steps = np.flatnonzero(alarms)
+def _stretches(chosen: np.ndarray, fps: float) -> list[tuple[float, float]]:
+    """Start and end in seconds of each stretch of chosen steps, bool (T,)."""
+    steps = np.flatnonzero(chosen)
     if not len(steps):
         return []
     gaps = np.flatnonzero(np.diff(steps) > JOIN_SECONDS * fps)
@@ -219,8 +228,9 @@ def _watcher(
     return Watcher(scorer, calibration, alpha)
 
 
-def _warnings(calibration: Calibration | None, made: Promise, files: list[FileResult]) -> list[str]:
+def _warnings(model: Watcher, made: Promise, files: list[FileResult]) -> list[str]:
     """What the reader must know before trusting the numbers."""
+    calibration = model.calibration
     if calibration is None:
         return [UNCALIBRATED]
     seen = calibration.overlap(file.file for file in files)
@@ -229,7 +239,8 @@ def _warnings(calibration: Calibration | None, made: Promise, files: list[FileRe
         f"{len(seen)} of the files {'has' if len(seen) == 1 else 'have'} the name of a calibration clip ({named}). "
         "Where it is the same video, the promise does not hold: the alarm line was set on it."
     )
-    return [*([overlap] if seen else []), *filter(None, [longer_than_calibrated(made, files)])]
+    certain = KNOWS_NO_LIMITS if model.strangeness is None else ""
+    return [*([overlap] if seen else []), *filter(None, [longer_than_calibrated(made, files), certain])]
 
 
 def _protocol(model: Watcher, others: dict[str, Watcher]) -> dict[str, Any]:
@@ -240,6 +251,7 @@ def _protocol(model: Watcher, others: dict[str, Watcher]) -> dict[str, Any]:
         "context_steps": model.scorer.context,
         "smoothed_over_steps": model.scorer.smooth,
         "model": _line(model),
+        "strangeness": _line(replace(model, calibration=model.strangeness)),
         "controls": {name: _line(other) for name, other in others.items()},
     }
 

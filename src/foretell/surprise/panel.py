@@ -16,6 +16,7 @@ import torch
 from foretell.data.clip import View
 from foretell.errors import CheckpointError
 from foretell.model.folder import add_to_sums, load_model, read_config
+from foretell.model.tensors import load_tensors, save_tensors
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.surprise.calibrate import Calibration, calibrate
 from foretell.surprise.score import (
@@ -25,14 +26,24 @@ from foretell.surprise.score import (
     Scorer,
     SurpriseConfig,
     fit_whitening,
+    foretold_clips,
     load_whitening,
     save_whitening,
 )
 from foretell.surprise.smooth import Smoother
+from foretell.surprise.strange import Normal, fit_passing
 
 MODEL, MOTION, UNTRAINED = "model", "motion", "untrained network"
-CALIBRATIONS = {MODEL: "calibration.json", MOTION: "controls/motion.json", UNTRAINED: "controls/untrained.json"}
+STRANGE = "strangeness"
+"""Not a scorer: what the model says of how unlike anything normal a video is, calibrated like a score."""
+CALIBRATIONS = {
+    MODEL: "calibration.json",
+    MOTION: "controls/motion.json",
+    UNTRAINED: "controls/untrained.json",
+    STRANGE: "strange.json",
+}
 WHITENINGS = {MODEL: "surprise.safetensors", UNTRAINED: "controls/untrained.safetensors"}
+NORMAL = "strange.safetensors"
 
 
 @dataclasses.dataclass
@@ -58,14 +69,18 @@ class Panel:
         Several stretches may bear the name of one file. Raises CalibrationError if one of the scorers can score none;
         then all stay as they were.
         """
-        surprises: dict[str, dict[str, np.ndarray]] = {name: {} for name in self.scorers}
+        scores: dict[str, dict[str, np.ndarray]] = {name: {} for name in (*self.scorers, STRANGE)}
         names: list[str] = []
         for number, (clip, frames) in enumerate(clips):
             names.append(clip)
             for name, scorer in self.scorers.items():
-                surprises[name][str(number)] = surprise_of(scorer, frames)
+                scores[name][str(number)], strange = scores_of(scorer, frames)
+                if name == MODEL:
+                    scores[STRANGE][str(number)] = strange
         calibrations = {}
-        for name, of_clips in surprises.items():
+        for name, of_clips in scores.items():
+            if name == STRANGE and np.isnan(np.concatenate(list(of_clips.values()))).all():
+                continue  # it says nothing of that, or all were too short for it
             found = calibrate(of_clips, fps=self.view.fps, segment_seconds=segment_seconds, gap_seconds=gap_seconds)
             seen = tuple(dict.fromkeys(names[int(number)] for number in found.names))
             calibrations[name] = dataclasses.replace(found, names=seen)
@@ -78,7 +93,12 @@ class Panel:
             scorer = self.scorers[name]
             assert isinstance(scorer, LatentScorer)
             save_whitening(folder / file, scorer.whitening, scorer.config)
-        add_to_sums(folder, list(WHITENINGS.values()))
+        files = list(WHITENINGS.values())
+        model = self.scorers[MODEL]
+        if isinstance(model, LatentScorer) and model.normal is not None:
+            save_tensors(folder / NORMAL, model.normal._asdict(), {})
+            files.append(NORMAL)
+        add_to_sums(folder, files)
         self.save_calibrations(folder)
 
     def save_calibrations(self, folder: Path) -> None:
@@ -93,10 +113,11 @@ def fit_panel(model: WorldModel, development: Clips, config: SurpriseConfig, see
     `seed` is that of the untrained network's weights.
     """
     untrained = untrained_model(model.config, seed)
+    normal = fit_passing(lambda: (seen.passing for seen in foretold_clips(model, development, config)))
     scorers: dict[str, Scorer] = {MOTION: MotionScorer(model.config.view, model.grid, config)}
     for name, network in ((MODEL, model), (UNTRAINED, untrained)):
         whitening = fit_whitening(network, development, config)
-        scorers[name] = LatentScorer(network, whitening, config)
+        scorers[name] = LatentScorer(network, whitening, config, normal if name == MODEL else None)
     return Panel(scorers, {})
 
 
@@ -113,7 +134,7 @@ def load_panel(folder: Path | str) -> Panel:
     scorers: dict[str, Scorer] = {}
     for name, network in networks.items():
         whitening, config = load_whitening(folder / WHITENINGS[name])
-        scorers[name] = LatentScorer(network, whitening, config)
+        scorers[name] = LatentScorer(network, whitening, config, load_normal(folder) if name == MODEL else None)
     scorers[MOTION] = MotionScorer(model.config.view, model.grid, config)
     found = {name: folder / file for name, file in CALIBRATIONS.items() if (folder / file).exists()}
     if found and MODEL not in found:
@@ -130,9 +151,28 @@ def untrained_model(config: ModelConfig, seed: int) -> WorldModel:
         return WorldModel(config).eval()
 
 
+def load_normal(folder: Path) -> Normal | None:
+    """What normal stretches are like; None for a model that was trained before it learned that. Raises CheckpointError."""
+    if not (folder / NORMAL).exists():
+        return None
+    tensors, _ = load_tensors(folder / NORMAL)
+    try:
+        return Normal(**tensors)
+    except TypeError as error:
+        raise CheckpointError(f"{folder / NORMAL}: does not fit ({error}): bring it back, or train again") from error
+
+
 def surprise_of(scorer: Scorer, frames: np.ndarray, chunk: int = 64) -> np.ndarray:
     """Surprise (T,) of one whole clip, uint8 (T, H, W, 3), smoothed as the scorer's settings say, in bounded memory."""
+    return scores_of(scorer, frames, chunk)[0]
+
+
+def scores_of(scorer: Scorer, frames: np.ndarray, chunk: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """The same, and how strange its last steps are (T,); NaN where that is not said."""
     scorer.start()
-    smoother = Smoother(scorer.smooth)
-    parts = [smoother.add(scorer.score(frames[at : at + chunk]).surprise) for at in range(0, len(frames), chunk)]
-    return np.concatenate([*parts, smoother.end()])
+    smoother, surprise, strange = Smoother(scorer.smooth), [], []
+    for at in range(0, len(frames), chunk):
+        scores = scorer.score(frames[at : at + chunk])
+        surprise.append(smoother.add(scores.surprise))
+        strange.append(scores.strange)
+    return np.concatenate([*surprise, smoother.end()]), np.concatenate(strange)

@@ -22,8 +22,10 @@ from foretell.model.carry import carried
 from foretell.model.precision import mixed_precision
 from foretell.model.tensors import load_tensors, save_tensors
 from foretell.model.world_model import Foretold, WorldModel, scaled
+from foretell.surprise.covariance import shrunk_covariance
 from foretell.surprise.looks import fit_looks, look_errors, look_heat
 from foretell.surprise.smooth import Smoother
+from foretell.surprise.strange import Normal, Passing
 
 PIECE = 64
 """Steps of a long clip that are looked at together, when whitening is fitted."""
@@ -38,6 +40,7 @@ class Scores(NamedTuple):
     surprise: np.ndarray  # (T,) whitened error of each word at its worst token, mean over words: what is calibrated
     error: np.ndarray  # (T,) raw squared latent error, mean over words and tokens
     heat: np.ndarray  # (T, h, w) whitened error of every token, mean over words
+    strange: np.ndarray  # (T,) how unlike anything normal the last steps are
 
 
 class Scorer(Protocol):
@@ -98,22 +101,6 @@ class Whitening(NamedTuple):
     looks: Tensor  # (2,) contrast below which looks are not judged the more strictly; what is wrong with them in normal footage
 
 
-def shrunk_covariance(residuals: Tensor) -> Tensor:
-    """Ledoit-Wolf covariance (D, D) of residuals (N, D) about zero (J. Multivariate Analysis 88, 2004).
-
-    The sample covariance is drawn towards a multiple of the identity, as far as its own noise suggests.
-    """
-    x = residuals.double()
-    count, width = x.shape
-    sample = x.T @ x / count
-    mean_variance = sample.diagonal().mean()
-    target = mean_variance * torch.eye(width, dtype=x.dtype)
-    distance = (sample - target).pow(2).sum()
-    noise = ((x.pow(2).sum(1).pow(2).sum() / count) - sample.pow(2).sum()) / count
-    share = (noise / distance.clamp_min(1e-12)).clamp(0, 1)
-    return (1 - share) * sample + share * target + 1e-6 * target
-
-
 class Errors(NamedTuple):
     """How wrong each of W words was about each step and token; NaN where there was no word."""
 
@@ -126,8 +113,11 @@ class Errors(NamedTuple):
 class LatentScorer:
     """Surprise of a world model: whitened error of what it foretold, streaming. The default Scorer."""
 
-    def __init__(self, model: WorldModel, whitening: Whitening, config: SurpriseConfig) -> None:
-        self.model, self.whitening, self.config = model.eval(), whitening, config
+    def __init__(
+        self, model: WorldModel, whitening: Whitening, config: SurpriseConfig, normal: Normal | None = None
+    ) -> None:
+        """`normal` is what normal stretches are like; without it nothing is said of how strange a video is."""
+        self.model, self.whitening, self.config, self.normal = model.eval(), whitening, config, normal
         self.view = model.config.view
         self.context, self.smooth = config.context + config.nearest, config.smooth
         self.start()
@@ -135,19 +125,24 @@ class LatentScorer:
     def start(self) -> None:
         """Forget the last video."""
         self.stream = Stream(self.model, self.config)
+        self.passing = None if self.normal is None else Passing(self.normal)
 
     @torch.inference_mode()
     def score(self, frames: np.ndarray) -> Scores:
         """The next steps of this video, uint8 (T, H, W, 3). Raises ShapeError if the size is not the view's."""
-        errors = self.errors(frames)
+        seen = self.stream.next(frames)
+        errors = self._errors(seen)
+        strange = torch.full((len(frames),), torch.nan) if self.passing is None else self.passing.next(*seen.passing)
         wrong = errors.whitened.amax((2, 3)).nanmean(1)  # words about one thing may miss it in different places
         surprise, heat = wrong.maximum(errors.looks.amax((1, 2))), errors.whitened.nanmean(1).maximum(errors.looks)
-        return Scores(surprise.numpy(), errors.raw.nanmean((1, 2, 3)).numpy(), heat.numpy())
+        return Scores(surprise.numpy(), errors.raw.nanmean((1, 2, 3)).numpy(), heat.numpy(), strange.numpy())
 
     @torch.inference_mode()
     def errors(self, frames: np.ndarray) -> Errors:
         """The same for each word and token, for who wants to look closer; moves on in the video like `score`."""
-        seen = self.stream.next(frames)
+        return self._errors(self.stream.next(frames))
+
+    def _errors(self, seen: Seen) -> Errors:
         raw = (seen.happened[:, None] - seen.said).pow(2).mean(-1)
         raw = rearrange(raw, "t w (y x) -> t w y x", y=self.model.grid[0])
         whitened = token_errors(seen, self.whitening.precision, self.config, self.model)
@@ -165,6 +160,13 @@ class Seen(NamedTuple):
     ahead: Tensor  # (T, W) how many steps before it was spoken; 0: no word
     look_error: Tensor  # (T, 2 rows, 2 columns) against the last frame, carried on; 0 where there is none
     contrast: Tensor  # (T, 2 rows, 2 columns) of that one
+    next: Tensor  # (T, P, D) what was said of each one step before; NaN of a video's first
+    frames: Tensor  # uint8 (T, H, W, 3)
+
+    @property
+    def passing(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What tells how strange they are (surprise/strange.py)."""
+        return self.happened, self.next, self.frames
 
 
 class Stream:
@@ -177,6 +179,7 @@ class Stream:
         self.model, self.config = model, config
         self.memory: Tensor | None = None
         self.carried: Tensor | None = None  # (1, 3, H, W) the last frame, carried on
+        self.next_one: Tensor | None = None  # (1, P, D) said of the step to come
         self.step = 0
         tokens, width = model.grid[0] * model.grid[1], model.config.encoder.latent_width
         self.begun: list[int] = []  # (R) the steps that rollouts under way were begun at, oldest first
@@ -192,6 +195,9 @@ class Stream:
             foretold, self.memory = self.model.go_on(latents, self.memory)
             looks = self._looks(batch, foretold)
             happened = latents[0].float()
+            next_ones = foretold.next[0].float()
+            first = torch.full_like(next_ones[:1], torch.nan) if self.next_one is None else self.next_one
+            said_before, self.next_one = torch.cat([first, next_ones[:-1]]), next_ones[-1:]
             slots = -(-self.config.farthest // self.config.every)
             said = happened.new_full((len(frames), slots, *happened.shape[1:]), torch.nan)
             ahead = torch.zeros(len(frames), slots, dtype=torch.long)
@@ -201,7 +207,7 @@ class Stream:
                         said[t, slot], ahead[t, slot] = self.words[slot], self.step - begun
                 self._go_on(foretold, t)
                 self.step += 1
-        return Seen(happened, said, ahead, *looks)
+        return Seen(happened, said, ahead, *looks, said_before, batch)
 
     def _looks(self, frames: Tensor, foretold: Foretold) -> tuple[Tensor, Tensor]:
         """How the frames (T, H, W, 3) look, each against the one before it, carried on: error and contrast."""
@@ -305,7 +311,7 @@ class MotionScorer:
         change = np.abs(np.diff(np.concatenate([before, grey]), axis=0))
         self.last = grey[-1:]
         heat = reduce(change, "t (h y) (w x) -> t h w", "mean", h=self.grid[0], w=self.grid[1])
-        return Scores(heat.max((1, 2)), change.mean((1, 2)), heat)
+        return Scores(heat.max((1, 2)), change.mean((1, 2)), heat, np.full(len(frames), np.nan))
 
 
 def save_whitening(path: Path, whitening: Whitening, config: SurpriseConfig) -> None:

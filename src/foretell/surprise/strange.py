@@ -10,19 +10,29 @@ misses much, as it looks at no direction.)
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from foretell.errors import DataError, ShapeError
-from foretell.surprise.score import shrunk_covariance
+from foretell.surprise.covariance import shrunk_covariance
 
 LEAST_STD = 0.02
 """Of a feature: what was always the same may be a little otherwise."""
-LEAST = 1e-6
+LEAST, LEAST_GRAIN, LEAST_CHANGE = 1e-6, 1e-4, 1e-7
 """Under a logarithm: what does not change at all changes so much."""
+
+
+WINDOW = 8
+"""Steps of a passing video that are judged together."""
+Stretch = tuple[Tensor, Tensor, Tensor]
+"""Of a passing video: latents (T, P, D), what was foretold of each one step before (T, P, D), frames uint8 (T, H, W, 3)."""
+
+
+BESIDE = 17
+"""Numbers of a summary that are not of single channels."""
 
 
 class Normal(NamedTuple):
@@ -40,21 +50,61 @@ def fit_normal(seen: Tensor, foretold: Tensor, pictures: Tensor) -> Normal:
 
     Raises DataError for fewer than 2 stretches.
     """
-    if len(seen) < 2:
-        raise DataError(f"strangeness: got {len(seen)} normal stretches, expected at least 2")
-    tokens = seen.float().flatten(0, 2)
-    token_mean = tokens.mean(0)
-    token_precision = _precision(tokens - token_mean)
-    summaries = summary(seen, foretold, pictures, token_mean, token_precision)
-    mean, std = summaries.mean(0), summaries.std(0).clamp_min(LEAST_STD)
-    whitened = _precision((summaries - mean) / std)  # shrunk among features of one scale
-    return Normal(token_mean, token_precision, mean, whitened / std / std[:, None])
+    tokens = _fit_tokens([seen])
+    return Normal(*tokens, *_fit_summaries(summary(seen, foretold, pictures, *tokens)))
+
+
+def fit_passing(stretches: Callable[[], Iterable[Stretch]]) -> Normal:
+    """From normal videos, given anew at each call: what `Passing` then takes for usual. Raises DataError if all are too short."""
+    tokens = _fit_tokens(seen for seen, _, _ in stretches())
+    summaries = [Summaries(*tokens).next(*stretch) for stretch in stretches()]
+    return Normal(*tokens, *_fit_summaries(torch.cat(summaries)))
+
+
+class Passing:
+    """One video passing by: how strange its last WINDOW steps are, at every step. Each step is looked at once."""
+
+    def __init__(self, normal: Normal) -> None:
+        self.normal = normal
+        self.summaries = Summaries(normal.token_mean, normal.token_precision)
+
+    def next(self, *stretch: Tensor) -> Tensor:
+        """The next T steps, a `Stretch` -> (T,): about 1 where they are as usual; NaN until WINDOW steps were seen."""
+        distance = _distance(self.summaries.next(*stretch), self.normal)
+        return torch.cat([distance.new_full((len(stretch[0]) - len(distance),), torch.nan), distance])
+
+
+class Summaries:
+    """One video passing by: what sums up every WINDOW of its steps."""
+
+    def __init__(self, token_mean: Tensor, token_precision: Tensor) -> None:
+        self.tokens = token_mean, token_precision
+        self.recent: Tensor | None = None  # (fewer than WINDOW, numbers) of the last steps
+        self.last: tuple[Tensor, Tensor] | None = None  # latents (1, P, D) and grey picture (1, H, W) of the last step
+
+    def next(self, seen: Tensor, foretold: Tensor, frames: Tensor) -> Tensor:
+        """The next T steps, a `Stretch` -> summaries (N, F) of all windows that end with one of them; N is T, but at first."""
+        levels, (looks, grey) = token_numbers(seen, *self.tokens), picture_numbers(frames)
+        unknown = torch.full_like(seen[:1], torch.nan), torch.full_like(grey[:1], torch.nan)
+        before, grey_before = (
+            torch.cat([last, now[:-1]]) for last, now in zip(self.last or unknown, (seen, grey), strict=True)
+        )
+        moved = squared_difference(seen, before), squared_difference(seen, foretold), picture_change(grey, grey_before)
+        numbers = torch.cat([levels, looks, torch.stack(moved, -1)], -1)
+        if self.recent is not None:
+            numbers = torch.cat([self.recent, numbers])
+        self.recent, self.last = numbers[-(WINDOW - 1) :], (seen[-1:], grey[-1:])
+        if len(numbers) < WINDOW:
+            return numbers.new_zeros(0, 2 * seen.shape[-1] + BESIDE)
+        windows = numbers.unfold(0, WINDOW, 1).transpose(1, 2)
+        of_tokens, of_looks, changes = windows.split([levels.shape[-1], looks.shape[-1], len(moved)], -1)
+        latents = _sum_up_latents(of_tokens, changes[:, 1:, :2])
+        return torch.cat([latents, _sum_up_pictures(of_looks, changes[:, 1:, 2])], 1)
 
 
 def strangeness(seen: Tensor, foretold: Tensor, pictures: Tensor, normal: Normal) -> Tensor:
     """Squared distance (N,) of stretches from normal ones, about 1 for these. Raises ShapeError."""
-    away = summary(seen, foretold, pictures, normal.token_mean, normal.token_precision) - normal.mean
-    return ((away @ normal.precision) * away).sum(-1)
+    return _distance(summary(seen, foretold, pictures, normal.token_mean, normal.token_precision), normal)
 
 
 def picture_summary(frames: Tensor) -> Tensor:
@@ -62,18 +112,28 @@ def picture_summary(frames: Tensor) -> Tensor:
 
     Sharpness is the energy of second differences beside that of first ones: blur lowers it, noise raises it.
     """
-    grey = frames.float().mean(-1) / 255
-    colour = frames.float().div(255).std(-1, correction=0).mean((1, 2, 3))
-    first = _energy(grey[..., 1:] - grey[..., :-1]) + _energy(grey[..., 1:, :] - grey[..., :-1, :])
-    second = _energy(grey[..., 2:] - 2 * grey[..., 1:-1] + grey[..., :-2])
-    second = second + _energy(grey[..., 2:, :] - 2 * grey[..., 1:-1, :] + grey[..., :-2, :])
-    grain = (grey[..., 1:-1, 2:] - 2 * grey[..., 1:-1, 1:-1] + grey[..., 1:-1, :-2]).abs()
-    grain = rearrange(grain, "n t h w -> n (t h w)")[:, ::7].median(1).values  # of a flat wall: noise alone
-    change = rearrange((grey[:, 1:] - grey[:, :-1]).square(), "n t h w -> n t (h w)").mean(-1)
-    logs = [first, second, second / first.clamp_min(LEAST), grain, change.amin(1), change.mean(1), change.amax(1)]
-    floors = [LEAST, LEAST, LEAST, 1e-4, 1e-7, 1e-7, 1e-7]
-    steep = [log.clamp_min(floor).log() for log, floor in zip(logs, floors, strict=True)]
-    return torch.stack([grey.mean((1, 2, 3)), colour, *steep], 1)
+    looks, grey = picture_numbers(frames)
+    return _sum_up_pictures(looks, picture_change(grey[:, 1:], grey[:, :-1]))
+
+
+def picture_numbers(frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Frames uint8 (..., H, W, 3) -> what each looks like by itself, (..., 5), and in grey, (..., H, W), 0 to 1."""
+    pixels = frames.float() / 255
+    grey = pixels.mean(-1)
+    down, right = grey[..., 1:, :] - grey[..., :-1, :], grey[..., 1:] - grey[..., :-1]
+    down_again, right_again = down[..., 1:, :] - down[..., :-1, :], right[..., 1:] - right[..., :-1]
+    first = down.square().mean((-1, -2)) + right.square().mean((-1, -2))
+    second = down_again.square().mean((-1, -2)) + right_again.square().mean((-1, -2))
+    mixed = right_again[..., 2:, :] - 2 * right_again[..., 1:-1, :] + right_again[..., :-2, :]
+    grain = mixed.abs().flatten(-2)[..., ::7].median(-1).values  # of a flat wall: noise alone
+    return torch.stack(
+        [grey.mean((-1, -2)), pixels.std(-1, correction=0).mean((-1, -2)), first, second, grain], -1
+    ), grey
+
+
+def picture_change(after: Tensor, before: Tensor) -> Tensor:
+    """Mean squared difference of grey frames (..., H, W): (...)."""
+    return (after - before).square().mean((-1, -2))
 
 
 def summary(seen: Tensor, foretold: Tensor, pictures: Tensor, token_mean: Tensor, token_precision: Tensor) -> Tensor:
@@ -82,32 +142,63 @@ def summary(seen: Tensor, foretold: Tensor, pictures: Tensor, token_mean: Tensor
         got = f"latents {tuple(seen.shape)} and foretold {tuple(foretold.shape)}"
         raise ShapeError(f"strangeness: got {got}; expected (N, T, P, D) with T of 2 or more, and (N, T - 1, P, D)")
     seen, foretold = seen.float(), foretold.float()
-    away = seen - token_mean
-    distance = ((away @ token_precision) * away).sum(-1)  # (N, T, P)
-    change = (seen[:, 1:] - seen[:, :-1]).square().mean((2, 3))  # (N, T - 1)
-    error = (seen[:, 1:] - foretold).square().mean((2, 3))
-    numbers = [distance.mean((1, 2)), distance.amax((1, 2))]
-    numbers += [f(x) for x in (change, error) for f in (_least, _mean, _most)]
-    logs = torch.stack(numbers, 1).clamp_min(LEAST).log()
-    return torch.cat([seen.mean((1, 2)), seen.std(2, correction=0).mean(1), logs, pictures.float()], 1)
+    change, error = squared_difference(seen[:, 1:], seen[:, :-1]), squared_difference(seen[:, 1:], foretold)
+    told = _sum_up_latents(token_numbers(seen, token_mean, token_precision), torch.stack([change, error], -1))
+    return torch.cat([told, pictures.float()], 1)
+
+
+def token_numbers(latents: Tensor, token_mean: Tensor, token_precision: Tensor) -> Tensor:
+    """Latents (..., P, D) -> mean and deviation of the tokens, and how far from all others they lie and the strangest one:
+    (..., 2 D + 2)."""
+    away = latents - token_mean
+    distance = ((away @ token_precision) * away).sum(-1)
+    spread = latents.std(-2, correction=0)
+    return torch.cat([latents.mean(-2), spread, distance.mean(-1, keepdim=True), distance.amax(-1, keepdim=True)], -1)
+
+
+def squared_difference(one: Tensor, other: Tensor) -> Tensor:
+    """Of latents (..., P, D), mean over both: (...)."""
+    return (one - other).square().mean((-1, -2))
+
+
+def _sum_up_latents(tokens: Tensor, changes: Tensor) -> Tensor:
+    """Numbers of each step (N, T, 2 D + 2), and change and error of each but the first (N, T - 1, 2) -> (N, 2 D + 8)."""
+    levels, middle, strangest = tokens[..., :-2], tokens[..., -2], tokens[..., -1]
+    over_time = torch.stack([changes.amin(1), changes.mean(1), changes.amax(1)], -1).flatten(1)
+    distances = torch.stack([middle.mean(1), strangest.amax(1)], 1)
+    return torch.cat([levels.mean(1), torch.cat([distances, over_time], 1).clamp_min(LEAST).log()], 1)
+
+
+def _sum_up_pictures(looks: Tensor, change: Tensor) -> Tensor:
+    """Numbers of each frame (N, T, 5), and change to each but the first (N, T - 1) -> (N, K = 9)."""
+    bright, colour, first, second, grain = looks.mean(1).unbind(-1)
+    steep = [first, second, second / first.clamp_min(LEAST), grain, change.amin(1), change.mean(1), change.amax(1)]
+    floors = [LEAST, LEAST, LEAST, LEAST_GRAIN, *3 * [LEAST_CHANGE]]
+    logs = [number.clamp_min(floor).log() for number, floor in zip(steep, floors, strict=True)]
+    return torch.stack([bright, colour, *logs], 1)
+
+
+def _distance(summaries: Tensor, normal: Normal) -> Tensor:
+    away = summaries - normal.mean
+    return ((away @ normal.precision) * away).sum(-1)
+
+
+def _fit_tokens(latents: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and precision (D, D) of the tokens of normal stretches (..., D)."""
+    tokens = torch.cat([part.float().flatten(0, -2) for part in latents])
+    mean = tokens.mean(0)
+    return mean, _precision(tokens - mean)
+
+
+def _fit_summaries(summaries: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (F,) and precision (F, F) of what sums up normal stretches (N, F). Raises DataError for fewer than 2."""
+    if len(summaries) < 2:
+        raise DataError(f"strangeness: got {len(summaries)} normal stretches, expected at least 2")
+    mean, std = summaries.mean(0), summaries.std(0).clamp_min(LEAST_STD)
+    whitened = _precision((summaries - mean) / std)  # shrunk among features of one scale
+    return mean, whitened / std / std[:, None]
 
 
 def _precision(away: Tensor) -> Tensor:
     covariance = shrunk_covariance(away)
     return (torch.linalg.inv(covariance) / len(covariance)).float()
-
-
-def _energy(differences: Tensor) -> Tensor:
-    return differences.square().mean((1, 2, 3))
-
-
-def _least(x: Tensor) -> Tensor:
-    return x.amin(1)
-
-
-def _mean(x: Tensor) -> Tensor:
-    return x.mean(1)
-
-
-def _most(x: Tensor) -> Tensor:
-    return x.amax(1)

@@ -14,7 +14,7 @@ from foretell.data.store import Store
 from foretell.errors import DataError
 from foretell.model.heads import Errors, Heads
 from foretell.model.world_model import WorldModel
-from foretell.surprise.score import shrunk_covariance
+from foretell.surprise.covariance import shrunk_covariance
 from foretell.train.loop import step_generator
 
 BATCH, RATE = 512, 1e-3
