@@ -1,52 +1,74 @@
-"""Watching fresh episodes of a world: how often it alarms for nothing, and how soon when the picture is spoilt half way."""
+"""Watching fresh episodes of a world: how often it alarms for nothing, or does not know, and what it notices of a spoilt picture."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from foretell.evals.intervals import Figure, bootstrap, share
-from foretell.surprise.panel import MODEL, Panel, surprise_of
+from foretell.surprise.panel import MODEL, STRANGE, Panel, scores_of
 from foretell.worlds.world import World
 
 ALPHA = 0.05
 Spoil = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
+class Noticed(NamedTuple):
+    """Of each step of a clip (T,), whether it raises an alarm, and whether it does not know."""
+
+    alarm: np.ndarray
+    unknown: np.ndarray
+
+
 def watch_figures(
     panel: Panel, world: World, spoilt: Mapping[str, Spoil], first_seed: int, episodes: int
 ) -> dict[str, Figure]:
-    """False alarms an hour at alpha 0.05, and for each way of spoiling the share that alarms and the median delay in steps.
+    """At alpha 0.05: false alarms, and normal clips that are said not to be known; for each way of spoiling from half way on the
+    share that alarms, the share that alarms or is said not to be known, and the median delay of that in steps.
 
     None where the model has no alarm line, or one on too few clips for alpha.
     """
-    calibration = panel.calibrations.get(MODEL)
-    if calibration is None or len(calibration.scores) < 1 / ALPHA:
+    lines = {name: panel.calibrations.get(name) for name in (MODEL, STRANGE)}
+    bars = {
+        name: np.inf if line is None or len(line.scores) < 1 / ALPHA else line.threshold(ALPHA)
+        for name, line in lines.items()
+    }
+    if not np.isfinite(bars[MODEL]):
         return {}
-    bar, scorer = calibration.threshold(ALPHA), panel.scorers[MODEL]
-    clips = [world.episode(first_seed + k) for k in range(episodes)]
-    normal = np.array([np.nanmax(surprise_of(scorer, clip.frames)) > bar for clip in clips])
-    hours = len(clips[0].frames) / panel.view.fps / 3600
-    per_hour = share(normal)
+
+    def watched(frames: np.ndarray) -> Noticed:
+        surprise, strange = scores_of(panel.scorers[MODEL], frames)
+        return Noticed(surprise > bars[MODEL], strange > bars[STRANGE])
+
+    clips = [world.episode(first_seed + k).frames for k in range(episodes)]
+    normal = [watched(frames) for frames in clips]
+    alarmed = np.array([noticed.alarm.any() for noticed in normal])
+    silent = np.array([not (noticed.alarm | noticed.unknown).any() for noticed in normal])
+    hours = len(clips[0]) / panel.view.fps / 3600
+    per_hour = share(alarmed)
     figures: dict[str, Figure] = {
         "false alarms, share of clips": per_hour,
         "false alarms an hour": {k: v / hours if k != "n" else v for k, v in per_hour.items()},
+        "not known, share of normal clips": share(np.array([noticed.unknown.any() for noticed in normal])),
     }
+    onset = (panel.scorers[MODEL].context + len(clips[0])) // 2
     for kind, spoil in spoilt.items():
-        onset = (scorer.context + len(clips[0].frames)) // 2
-        delays = []
-        for number, (clip, alarmed) in enumerate(zip(clips, normal, strict=True)):
-            if alarmed:
-                continue  # who alarms at what is normal cannot show that it noticed
-            frames = clip.frames.copy()
+        after = []
+        for number in np.flatnonzero(silent):  # who says something of what is normal cannot show that it noticed
+            frames = clips[number].copy()
             changed = spoil(np.concatenate([frames[onset - 1 : onset], frames[onset:]]), np.random.default_rng(number))
             frames[onset:] = changed[1:]
-            over = np.flatnonzero(surprise_of(scorer, frames)[onset:] > bar)
-            delays.append(over[0] if len(over) else np.inf)
-        caught = np.isfinite(delays)
-        figures[f"alarmed, {kind} from half way"] = share(caught)
-        if caught.any():
-            late = np.array(delays)[caught]
-            figures[f"delay, {kind}, steps"] = bootstrap(lambda at, late=late: float(np.median(late[at])), len(late))  # type: ignore[misc]
+            after.append(Noticed(*(said[onset:] for said in watched(frames))))
+        figures[f"alarmed, {kind} from half way"] = share(np.array([noticed.alarm.any() for noticed in after]))
+        late = [np.flatnonzero(noticed.alarm | noticed.unknown) for noticed in after]
+        delays = np.array([first[0] if len(first) else np.inf for first in late])
+        figures[f"alarmed or not known, {kind} from half way"] = share(np.isfinite(delays))
+        if np.isfinite(delays).any():
+            known = delays[np.isfinite(delays)]
+            figures[f"delay, {kind}, steps"] = bootstrap(
+                lambda at, known=known: float(np.median(known[at])),  # type: ignore[misc]
+                len(known),
+            )
     return figures
