@@ -128,7 +128,7 @@ def test_smoothed_scores_stand_by_their_own_frames(run, film, scorer):
     scorer.smooth = 3
     _, rows = run()
     found = [float(row["surprise"]) for row in rows["a.mp4"] if row["surprise"]]
-    expected = [30.0] * 17 + [90, 150, 210, 150, 90] + [30] * 19
+    expected = [30.0] * 18 + [90, 150, 210, 150, 90] + [30] * 19  # and one more than was scored, from its neighbour
     np.testing.assert_allclose(found, expected, atol=5)
 
 

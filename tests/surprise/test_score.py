@@ -32,6 +32,7 @@ from foretell.surprise.score import (
     load_whitening,
     save_whitening,
     token_errors,
+    worst_tokens,
 )
 
 SETTINGS = SurpriseConfig(nearest=2, farthest=5, every=2, context=2)
@@ -238,6 +239,15 @@ def test_frames_of_another_size_are_refused(scorer: LatentScorer) -> None:
 
 def clips(*lengths: int) -> Iterator[tuple[str, np.ndarray]]:
     yield from ((f"{number}.mp4", video(length, seed=number)) for number, length in enumerate(lengths))
+
+
+def test_the_worst_tokens_count_and_one_at_least() -> None:
+    errors = torch.arange(2 * 3 * 10 * 2.0).view(2, 3, 2, 5, 2)
+    torch.testing.assert_close(worst_tokens(errors, 0.0), errors.amax((2, 3)))
+    torch.testing.assert_close(worst_tokens(errors, 0.3), errors.flatten(2, 3)[:, :, -3:].mean(2))
+    torch.testing.assert_close(worst_tokens(errors, 1.0), errors.mean((2, 3)))
+    errors[0, 1] = torch.nan  # no word
+    assert worst_tokens(errors, 0.3).isnan().any(-1).tolist() == [[False, True, False], [False] * 3]
 
 
 def test_normal_residuals_are_one_on_average_and_one_frame_in_twenty_is_above_the_scale(model: WorldModel) -> None:

@@ -83,7 +83,7 @@ def render(summary: WatchSummary, gallery: Gallery) -> str:
         data={"colours": HEAT_COLOURS.tolist(), "videos": [_player(video, scale, fps) for video in shown]}
         | {"values": [card.timeline.values for card in cards]},
         view=summary.protocol["view"],
-        context_seconds=summary.protocol["context_steps"] / fps,
+        context_seconds=max(0, summary.protocol["context_steps"] - summary.protocol["smoothed_over_steps"] // 2) / fps,
     )
 
 

@@ -37,7 +37,7 @@ Clips = Callable[[], Iterable[tuple[str, np.ndarray]]]
 class Scores(NamedTuple):
     """What a scorer says of T steps; NaN where a step was not scored."""
 
-    surprise: np.ndarray  # (T,) whitened error of each word at its worst token, mean over words: what is calibrated
+    surprise: np.ndarray  # (T,) whitened error of each word at its worst tokens, mean over words: what is calibrated
     error: np.ndarray  # (T,) raw squared latent error, mean over words and tokens
     heat: np.ndarray  # (T, h, w) whitened error of every token, mean over words
     strange: np.ndarray  # (T,) how unlike anything normal the last steps are
@@ -73,6 +73,8 @@ class SurpriseConfig:
     """Steps to be seen before the first rollout."""
     neighbourhood: int = 3
     """Edge of the square of tokens over which error is averaged."""
+    worst: float = 0.02
+    """Share of a frame's tokens, the most wrong ones, of which the mean counts; one at least, as among the 64 of 64 px."""
     smooth: int = 1
     """Steps over which a video's surprise is averaged, half of them before and half after; 1: not at all."""
 
@@ -80,6 +82,8 @@ class SurpriseConfig:
         if not 1 <= self.nearest <= self.farthest or not 1 <= self.every <= self.farthest - self.nearest + 1:
             got = f"got {self.nearest} to {self.farthest} steps ahead, a rollout every {self.every}"
             raise ConfigError(f"surprise: {got}; expected 1 or more, and each step to be spoken of")
+        if not 0 <= self.worst <= 1:
+            raise ConfigError(f"surprise worst: got {self.worst}, expected a share of tokens, 0 to 1")
         Smoother(self.smooth)  # refuses an even number now, not after hours of training
 
     @property
@@ -97,7 +101,7 @@ class Whitening(NamedTuple):
     """What normal residuals look like, for each of H horizons."""
 
     precision: Tensor  # (H, D, D) inverse covariance, divided by D: the whitened error is 1 on average
-    scale: Tensor  # (H, 1 + C) largest error of a frame that 1 in 20 exceed: whitened, and of each kept channel
+    scale: Tensor  # (H, 1 + C) error of a frame's worst tokens that 1 in 20 exceed: whitened, and of each kept channel
     looks: Tensor  # (2,) contrast below which looks are not judged the more strictly; what is wrong with them in normal footage
 
 
@@ -133,7 +137,8 @@ class LatentScorer:
         seen = self.stream.next(frames)
         errors = self._errors(seen)
         strange = torch.full((len(frames),), torch.nan) if self.passing is None else self.passing.next(*seen.passing)
-        wrong = errors.whitened.amax((2, 3)).nanmean(1)  # words about one thing may miss it in different places
+        # words about one thing may miss it in different places
+        wrong = worst_tokens(errors.whitened[..., None], self.config.worst)[..., 0].nanmean(1)
         surprise, heat = wrong.maximum(errors.looks.amax((1, 2))), errors.whitened.nanmean(1).maximum(errors.looks)
         return Scores(surprise.numpy(), errors.raw.nanmean((1, 2, 3)).numpy(), heat.numpy(), strange.numpy())
 
@@ -251,6 +256,12 @@ def token_errors(seen: Seen, precision: Tensor, config: SurpriseConfig, model: W
     return rearrange(pooled, "(t w) c y x -> t w y x c", t=len(seen.happened))
 
 
+def worst_tokens(errors: Tensor, share: float) -> Tensor:
+    """Mean over this share of the tokens, the most wrong ones: errors (T, W, rows, columns, C) -> (T, W, C)."""
+    tokens = errors.flatten(2, 3)
+    return tokens.topk(max(1, round(share * tokens.shape[2])), 2).values.mean(2)
+
+
 def _number(ahead: Tensor, config: SurpriseConfig) -> Tensor:
     """Which of the H horizons each word speaks from; any for no word, which is NaN."""
     return (ahead - config.nearest).clamp_min(0)
@@ -277,7 +288,7 @@ def fit_whitening(model: WorldModel, normal: Clips, config: SurpriseConfig) -> W
     for seen in foretold_clips(model, normal, config):
         judged = (seen.ahead > 0).any(1)
         looks.append((seen.look_error[judged], seen.contrast[judged]))
-        errors = token_errors(seen, precision, config, model).amax((2, 3))
+        errors = worst_tokens(token_errors(seen, precision, config, model), config.worst)
         for number, horizon in enumerate(horizons):
             largest[number].append(errors[seen.ahead == horizon])
     scale = torch.stack([torch.cat(of_horizon).quantile(0.95, 0) for of_horizon in largest])
@@ -325,6 +336,7 @@ def load_whitening(path: Path) -> tuple[Whitening, SurpriseConfig]:
     try:
         tensors["scale"] = tensors["scale"].view(len(tensors["precision"]), -1)  # (H,) before channels could be kept
         tensors.setdefault("looks", torch.ones(2))  # before looks were judged
+        facts.setdefault("worst", 0.0)  # when one token counted
         return Whitening(**tensors), SurpriseConfig(**facts)
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: holds no whitening ({error}): bring it back, or train again") from error

@@ -10,8 +10,8 @@ from foretell.errors import ConfigError
 class Smoother:
     """The mean of each step's surprise and that of `steps` // 2 steps on both its sides, of one video.
 
-    Steps that were not scored (NaN) stay so, and count in no mean. A value comes `steps` // 2 steps late; at both ends of
-    a video the mean is over the steps that there are. Raises ConfigError unless `steps` is odd.
+    Steps that were not scored (NaN) count in no mean, but have one if a step beside them was. A value comes `steps` // 2
+    steps late; at both ends of a video the mean is over the steps that there are. Raises ConfigError unless `steps` is odd.
     """
 
     def __init__(self, steps: int) -> None:
@@ -35,8 +35,8 @@ class Smoother:
         total, count = (np.r_[0, np.cumsum(of)] for of in (np.where(scored, self.known, 0), scored))
         now = np.arange(self.done, until)
         first, last = np.maximum(now - self.half, 0), np.minimum(now + self.half + 1, len(self.known))
-        means = (total[last] - total[first]) / np.maximum(count[last] - count[first], 1)
-        means[~scored[now]] = np.nan
+        known = count[last] - count[first]
+        means = np.where(known > 0, (total[last] - total[first]) / np.maximum(known, 1), np.nan)
         forget = max(0, until - self.half)
         self.known, self.done = self.known[forget:], until - forget
         return means

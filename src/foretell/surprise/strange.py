@@ -118,7 +118,9 @@ def picture_summary(frames: Tensor) -> Tensor:
 
 def picture_numbers(frames: Tensor) -> tuple[Tensor, Tensor]:
     """Frames uint8 (..., H, W, 3) -> what each looks like by itself, (..., 5), and in grey, (..., H, W), 0 to 1."""
-    colours = frames.movedim(-1, 0).contiguous().float() / 255  # to go along pixels is many times faster than along colours
+    colours = (
+        frames.movedim(-1, 0).contiguous().float() / 255
+    )  # to go along pixels is many times faster than along colours
     grey = colours.mean(0)
     down, right = grey[..., 1:, :] - grey[..., :-1, :], grey[..., 1:] - grey[..., :-1]
     down_again, right_again = down[..., 1:, :] - down[..., :-1, :], right[..., 1:] - right[..., :-1]
