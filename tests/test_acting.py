@@ -135,14 +135,15 @@ def test_goals_may_be_asked_for_in_words(
 ) -> None:
     monkeypatch.setattr(fitted, "STEPS", 2)
     few = ["--episodes", "2", "--budget", "5", "--size", "32", "--guardrails", f"{road}/guardrails.toml"]
-    there = ["--to", "x=24", "y=8", "--within", "2"]
+    there = ["--to", "x=24", "y=4..8", "--within", "2", "--effort", "0.1"]
     assert main(["plan", f"{road}/model", "--out", f"{tmp_path}/run", *few, *there]) == 0
     assert "of 2 goals reached" in capsys.readouterr().out
-    assert "x at 24 (within 2), y at 8 (within 2)" in (tmp_path / "run" / "report.html").read_text()
+    assert "x at 24 (within 2), y from 4 to 8" in (tmp_path / "run" / "report.html").read_text()
     for wrong, says in (
         (["--to", "z=24"], "NAME one of x, y"),
         (["--to", "x=24", "--mode", "both"], "use mode slow"),
         (["--within", "2"], "about --to"),
+        (["--effort", "2"], "about --to"),
     ):
         assert main(["plan", f"{road}/model", "--out", f"{tmp_path}/none", *few, *wrong]) == 2
         assert says in capsys.readouterr().err

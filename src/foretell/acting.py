@@ -118,6 +118,7 @@ def plan(
     budget: int = 50,
     to: tuple[str, ...] = (),
     within: float | None = None,
+    effort: float = 0.0,
     planner: PlannerName = "cem",
     mode: Literal["fast", "slow", "both"] | None = None,
     margin: Path | None = None,
@@ -141,9 +142,11 @@ def plan(
         seed: Of tasks and planner.
         goal_ahead: Frames from start to goal in the episode that a task comes from.
         budget: Steps in which the goal must be reached.
-        to: In place of goal images: NAME=VALUE, one or more, of quantities that the model's probe reads, such as x=40 y=20.
+        to: In place of goal images: NAME=VALUE or a region NAME=LOW..HIGH, one or more, of quantities that the model's probe
+            reads, such as x=40 y=20..30.
         within: How far each quantity of --to may truly be from its value to count as there, in its own units; a quarter of
             its deviation in the recording unless given.
+        effort: With --to: what a step at full action costs, beside 1 for being a deviation away; 0 is for free.
         planner: How it searches; categorical for discrete actions.
         mode: fast: what the inverse model says; slow: search; both: search from there. Unless given both, and slow for --to.
         margin: margin.json of an earlier run, whose margins to keep to.
@@ -158,9 +161,10 @@ def plan(
     mind, rails = load_mind(Path(model)), Guardrails.load(Path(guardrails))
     acted = _world(mind, world, size, layout, hazards, varied)
     check_fits(mind.model, acted)
-    wanted = _wanted(mind, to, within)
+    wanted = _wanted(mind, to, within, effort)
     agent = AgentConfig(mode=mode or ("slow" if wanted else "both"), planner=_planner(planner, acted))
-    cost = wanted.cost(mind.heads.probe) if wanted and mind.heads.probe else None
+    most = tuple(max(abs(low), abs(high)) for low, high in zip(acted.actions.low, acted.actions.high, strict=True))
+    cost = wanted.cost(mind.heads.probe, effort, most) if wanted and mind.heads.probe else None
     inner = AgentActor(one_agent(mind, agent, seed), "blend", "sum", cost)
     actor = guarded(mind, acted, rails, inner, Margin.load(Path(margin)) if margin else None)
     there = None if wanted is None else wanted.hold
@@ -194,8 +198,10 @@ def _planner(name: PlannerName, world: ActWorld) -> PlannerConfig:
     return CategoricalConfig(choices=world.actions.width) if world.actions.discrete else PLANNERS[name]
 
 
-def _wanted(mind: Mind, to: tuple[str, ...], within: float | None) -> SetPoints | None:
+def _wanted(mind: Mind, to: tuple[str, ...], within: float | None, effort: float) -> SetPoints | None:
     """What --to and --within ask for; None where goals are images. Raises ConfigError."""
+    if effort and not to:
+        raise ConfigError(f"--effort {effort:g}: it is about --to, which is not there; add it, or leave --effort out")
     if to:
         return read_set_points(to, within, mind.heads.probe)
     if within is not None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from foretell.errors import ConfigError, ShapeError
-from foretell.plan.costs import Effort, Forbidden, GoalLatent, Reach, Region, SetPoint, Weighted
+from foretell.plan.costs import Effort, Forbidden, GoalLatent, Reach, Region, Weighted
 
 B, S, T, P, D, A = 2, 3, 4, 5, 6, 7
 
@@ -50,10 +50,8 @@ def test_reach_counts_the_steps_its_head_says(future):
 
 def test_set_point(future):
     # the second quantity is twice the token: at the last step 6, 26, 46 and 206, 226, 246
-    assert SetPoint(read, 1, 26.0, 10.0)(*future)[0].tolist() == pytest.approx([4, 0, 4])
-    each = SetPoint(read, 1, torch.tensor([6.0, 226.0]), 20.0)(*future)
-    assert each.tolist() == [[0, 1, 4], [1, 0, 1]]
-    assert SetPoint(read, 0, 1.0, over="sum")(*future)[0, 0] == 6
+    assert Region(read, (1,), (26.0,), (26.0,), (10.0,))(*future)[0].tolist() == pytest.approx([4, 0, 4])
+    assert Region(read, (0,), (1.0,), (1.0,), over="sum")(*future)[0, 0] == 6
 
 
 def test_region(future):
@@ -87,7 +85,7 @@ def test_weighted(future):
         GoalLatent(goal),
         GoalLatent(goal + 0.25, over="least"),
         Reach(head, goal, over="sum"),
-        SetPoint(read, 0, 50.0),
+        Region(read, (0,), (50.0,), (50.0,)),
         Region(read, (0, 1), (500.0, 600.0), (700.0, 800.0)),
         Forbidden(read, (0, 1), (-500.0, -600.0), (700.0, 800.0)),
     ],
@@ -110,8 +108,8 @@ def test_slopes_reach_the_actions(future):
     [
         (lambda: GoalLatent(torch.zeros(P, D)), ShapeError),
         (lambda: Reach(head, torch.zeros(B, D)), ShapeError),
-        (lambda: SetPoint(read, 0, 1.0, 0.0), ConfigError),
-        (lambda: SetPoint(read, 0, float("nan")), ConfigError),
+        (lambda: Region(read, (0,), (1.0,), (1.0,), (0.0,)), ConfigError),
+        (lambda: Region(read, (0,), (float("nan"),), (float("nan"),)), ConfigError),
         (lambda: Region(read, (0, 1), (0.0,), (1.0,)), ConfigError),
         (lambda: Region(read, (0,), (2.0,), (1.0,)), ConfigError),
         (lambda: Region(read, (), (), ()), ConfigError),

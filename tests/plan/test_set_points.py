@@ -42,7 +42,10 @@ def probe():
 
 def test_values_and_how_near_is_there():
     asked = read_set_points(["y=20", "x=-1.5"], None, probe())
-    assert asked == SetPoints(names=("y", "x"), values=(20.0, -1.5), within=(1.0, 2.0))
+    assert asked == SetPoints(names=("y", "x"), low=(20.0, -1.5), high=(20.0, -1.5), within=(1.0, 2.0))
+    region = read_set_points(["x=-3..4", "y=2"], None, probe())
+    assert region == SetPoints(names=("x", "y"), low=(-3.0, 2.0), high=(4.0, 2.0), within=(0.0, 1.0))
+    assert str(region) == "x from -3 to 4, y at 2 (within 1)"
     assert str(read_set_points(["x=4"], 3.0, probe())) == "x at 4 (within 3)"
 
 
@@ -54,6 +57,9 @@ def test_values_and_how_near_is_there():
         (["x=left"], None, "'left', expected a finite number"),
         (["x=nan"], None, "expected a finite number"),
         (["x=1", "x=2"], None, "twice"),
+        (["x=2..1"], None, "lower edge of x first"),
+        (["x=1..1"], None, "lower edge of x first"),
+        (["x=1.."], None, "'' *, expected a finite number"),
         (["x=1"], 0.0, "--within 0"),
     ],
 )
@@ -76,8 +82,19 @@ def test_the_cost_is_squared_deviations_of_what_is_read():
     assert torch.allclose(cost, expected, atol=1e-5)
 
 
+def test_inside_a_region_nothing_is_to_be_gained_but_rest():
+    read, latents = probe(), torch.randn(2, 3, 4, 1, 6, generator=torch.Generator().manual_seed(0))
+    found = read(latents)[..., 0]
+    low, high = found.quantile(0.3).item(), found.quantile(0.7).item()
+    actions = torch.rand(2, 3, 4, 10, generator=torch.Generator().manual_seed(1))
+    cost = read_set_points([f"x={low}..{high}"], None, read).cost(read, 0.5, (2.0,) * 10)(latents, actions)
+    beyond = ((low - found).clamp_min(0) + (found - high).clamp_min(0)) / 8
+    assert 0.2 < float((beyond == 0).float().mean()) < 0.6
+    assert torch.allclose(cost, beyond.square().sum(-1) + 0.5 * (actions / 2).square().mean(-1).sum(-1), atol=1e-5)
+
+
 def test_the_true_state_decides():
-    world, asked = small_world(), SetPoints(names=("y",), values=(10.0,), within=(2.0,))
+    world, asked = small_world(), SetPoints(names=("y",), low=(10.0,), high=(10.0,), within=(2.0,))
     for y, there in ((8.0, True), (7.9, False), (12.0, True), (12.1, False)):
         world.restore(np.array([8.0, y]))
         assert asked.hold(world) is there
@@ -87,8 +104,8 @@ def test_the_true_state_decides():
 
 
 def test_starts_that_are_there_already_are_left_out_and_tasks_end_where_it_holds():
-    everywhere = SetPoints(names=("x",), values=(16.0,), within=(16.0,))
-    left = replace(everywhere, values=(8.0,), within=(8.0,))
+    everywhere = SetPoints(names=("x",), low=(0.0,), high=(32.0,), within=(0.0,))
+    left = replace(everywhere, high=(16.0,))
     drawn = draw_tasks(small_world(), replace(TASKS, episodes=6), left.hold)
     assert drawn.solved > 0
     assert not any(left.hold(begin_task(small_world(), task)) for task in drawn.tasks)
@@ -113,7 +130,7 @@ def test_the_page_and_the_summary_say_what_was_asked_for(name, says, tmp_path, m
     monkeypatch.setattr(fitted, "STEPS", 2)
     mind, world = small_mind(tmp_path / "model"), small_world()
     save_model(mind.folder, mind.model, {})
-    asked = SetPoints(names=(name,), values=(8.0,), within=(1.0,))
+    asked = SetPoints(names=(name,), low=(8.0,), high=(8.0,), within=(1.0,))
     cost = replace(asked, names=("x",)).cost(mind.heads.probe)
     inner = AgentActor(Agent(mind.model, SEARCH, torch.Generator().manual_seed(0), mind.heads), wanted=cost)
     actor = guarded(mind, world, LOOSE, inner)

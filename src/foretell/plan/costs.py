@@ -68,36 +68,11 @@ class Reach:
 
 
 @dataclass(frozen=True, eq=False)
-class SetPoint:
-    """Bring one quantity to a value: squared difference, in units of `scale`."""
-
-    read: Read
-    """Gives the quantities (..., Q) of latents (..., P, D)."""
-    index: int
-    """Which of the Q quantities."""
-    value: float | Tensor
-    """Where it should be, in the quantity's units; (B,) for one value an environment."""
-    scale: float = 1.0
-    """A difference that matters, in the quantity's units: it costs 1."""
-    _: KW_ONLY
-    over: Over = "last"
-    """Which steps count."""
-
-    def __post_init__(self) -> None:
-        _check_scales((self.scale,))
-        if not torch.as_tensor(self.value).isfinite().all():
-            raise ConfigError(f"set-point: got the value {self.value}, expected a finite number")
-
-    def __call__(self, latents: Tensor, actions: Tensor) -> Tensor:
-        """latents (B, S, T, P, D) -> (B, S)."""
-        found = self.read(latents)[..., self.index]
-        value = torch.as_tensor(self.value, dtype=found.dtype, device=found.device)
-        return over_steps(((found - value.reshape(-1, 1, 1)) / self.scale).pow(2), self.over)
-
-
-@dataclass(frozen=True, eq=False)
 class Region:
-    """Be inside a box of quantities: squared distance to it, 0 inside; each quantity in units of its scale."""
+    """Be inside a box of quantities: squared distance to it, 0 inside; each quantity in units of its scale.
+
+    A set-point is a box whose edges are equal.
+    """
 
     read: Read
     """Gives the quantities (..., Q) of latents (..., P, D)."""

@@ -1,14 +1,14 @@
-"""Goals without a picture: values that some of the probed quantities should have. Asked for in words, judged on the true state."""
+"""Goals without a picture: where some of the probed quantities should be. Asked for in words, judged on the true state."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from foretell.errors import ConfigError
 from foretell.model.heads import Probe
-from foretell.plan.costs import Cost, SetPoint, Weighted
+from foretell.plan.costs import Cost, Effort, Region, Weighted
 from foretell.worlds.world import ActWorld
 
 NEAR = 0.25
@@ -21,23 +21,29 @@ class SetPoints:
 
     names: tuple[str, ...]
     """What they are called in the world's state."""
-    values: tuple[float, ...]
-    """Where each should be."""
+    low: tuple[float, ...]
+    """From where on each should be."""
+    high: tuple[float, ...]
+    """Up to where; the same for a single value."""
     within: tuple[float, ...]
-    """How far from there each may truly be to count as there."""
+    """How far from there each may truly be to count as there; 0 for a region."""
 
     def __str__(self) -> str:
         """In words."""
-        parts = zip(self.names, self.values, self.within, strict=True)
-        return ", ".join(f"{name} at {value:g} (within {near:.3g})" for name, value, near in parts)
+        return ", ".join(
+            f"{name} from {low:g} to {high:g}" if low < high else f"{name} at {low:g} (within {near:.3g})"
+            for name, low, high, near in self._parts()
+        )
 
-    def cost(self, probe: Probe) -> Cost:
-        """Squared differences of what the probe reads, in its deviations, summed over quantities and steps."""
-        parts = []
-        for name, value in zip(self.names, self.values, strict=True):
-            index = probe.names.index(name)
-            parts.append((1.0, SetPoint(probe, index, value, float(probe.std[index]), over="sum")))
-        return Weighted(tuple(parts))
+    def cost(self, probe: Probe, effort: float = 0.0, most: tuple[float, ...] = (1.0,)) -> Cost:
+        """Squared distance of what the probe reads from there, in its deviations, summed over quantities and steps.
+
+        And `effort` for every step in which each number of the action is at its `most`, (A,).
+        """
+        indices = tuple(probe.names.index(name) for name in self.names)
+        scale = tuple(float(probe.std[index]) for index in indices)
+        there: Cost = Region(probe, indices, self.low, self.high, scale, over="sum")
+        return Weighted(((1.0, there), (effort, Effort(most)))) if effort else there
 
     def unknown_in(self, world: ActWorld) -> list[str]:
         """Quantities that the world does not tell: then nobody can say whether it is there."""
@@ -48,12 +54,15 @@ class SetPoints:
         if self.unknown_in(world):
             return False
         state = dict(zip(world.quantities, world.state().tolist(), strict=True))
-        parts = zip(self.names, self.values, self.within, strict=True)
-        return all(abs(state[name] - value) <= near for name, value, near in parts)
+        return all(low - near <= state[name] <= high + near for name, low, high, near in self._parts())
+
+    def _parts(self) -> Iterator[tuple[str, float, float, float]]:
+        return zip(self.names, self.low, self.high, self.within, strict=True)
 
 
 def read_set_points(texts: Sequence[str], within: float | None, probe: Probe | None) -> SetPoints:
-    """NAME=VALUE of each -> set-points; `within` is for all of them, a quarter of each one's deviation unless given.
+    """NAME=VALUE or NAME=LOW..HIGH of each -> set-points; `within` is for all values, a quarter of each one's deviation
+    unless given.
 
     Raises ConfigError for a model without a probe, a quantity that it does not read, and what is no number.
     """
@@ -65,17 +74,25 @@ def read_set_points(texts: Sequence[str], within: float | None, probe: Probe | N
         )
     if within is not None and not 0 < within < math.inf:
         raise ConfigError(f"--within {within:g}: expected a number above 0, in the units of the quantities")
-    values: dict[str, float] = {}
+    edges: dict[str, tuple[float, float]] = {}
     for text in texts:
         name, _, number = text.partition("=")
         if name not in probe.names:
-            raise ConfigError(f"{said}: got {text!r}, expected NAME=VALUE, NAME one of {', '.join(probe.names)}")
-        if name in values:
+            raise ConfigError(
+                f"{said}: got {text!r}, expected NAME=VALUE or NAME=LOW..HIGH, NAME one of {', '.join(probe.names)}"
+            )
+        if name in edges:
             raise ConfigError(f"{said}: {name} is there twice, expected one value of it")
-        values[name] = _finite(number, said)
+        low, region, high = number.partition("..")
+        edges[name] = _finite(low, said), _finite(high if region else low, said)
+        if region and edges[name][0] >= edges[name][1]:
+            raise ConfigError(f"{said}: got {text!r}, expected the lower edge of {name} first")
     deviations = dict(zip(probe.names, probe.std.tolist(), strict=True))
-    near = tuple(NEAR * deviations[name] if within is None else within for name in values)
-    return SetPoints(names=tuple(values), values=tuple(values.values()), within=near)
+    near = [NEAR * deviations[name] if within is None else within for name in edges]
+    lows, highs = zip(*edges.values(), strict=True)
+    is_value = [low == high for low, high in edges.values()]
+    allowed = tuple(of if one else 0.0 for of, one in zip(near, is_value, strict=True))
+    return SetPoints(names=tuple(edges), low=lows, high=highs, within=allowed)
 
 
 def _finite(text: str, said: str) -> float:
