@@ -1,4 +1,4 @@
-"""Strangeness: about 1 for what is normal, more for whatever departs from it, in pixels or in latents."""
+"""Strangeness: below 1 for what is normal, more for whatever departs from it, in pixels or in latents."""
 
 import numpy as np
 import pytest
@@ -18,14 +18,15 @@ def stretches(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.
     return seen, foretold, torch.randn(count, 9, generator=drawn)
 
 
-def test_normal_stretches_are_near_1_and_new_ones_are_not_told_from_them():
+def test_one_in_twenty_normal_stretches_is_beyond_1_and_new_ones_are_not_told_from_them():
     normal = fit_normal(*stretches(2000, 0))
     old, new = strangeness(*stretches(2000, 0), normal), strangeness(*stretches(2000, 1), normal)
-    assert abs(float(old.mean()) - 1) < 0.15
+    for found in (old, new):
+        assert 0.04 < float((found > 1).float().mean()) < 0.12  # of either distance, and they are the larger of two
     assert abs(float(new.mean() / old.mean()) - 1) < 0.1
 
 
-@pytest.mark.parametrize("how", ["shifted", "still", "jumping", "unforeseen", "one token"])
+@pytest.mark.parametrize("how", ["shifted", "still", "jumping", "unforeseen", "one token", "pictures"])
 def test_every_departure_is_stranger_than_all_but_a_few_normal_ones(how):
     normal = fit_normal(*stretches(2000, 0))
     usual = strangeness(*stretches(500, 1), normal)
@@ -39,6 +40,8 @@ def test_every_departure_is_stranger_than_all_but_a_few_normal_ones(how):
         seen = seen * torch.tensor([1.0, -1, 1, -1, 1])[:, None, None]
     elif how == "unforeseen":
         foretold = foretold + torch.randn(foretold.shape, generator=torch.Generator().manual_seed(3))
+    elif how == "pictures":
+        pictures = pictures + torch.tensor([0.0, 0, 0, 0, 5, 0, 0, 0, 0])
     else:
         seen = seen.clone()
         seen[:, 3, 2] += 8

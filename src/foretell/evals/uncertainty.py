@@ -110,7 +110,7 @@ def risk_figures(said: Said, odd: Mapping[str, Said]) -> dict[str, Figure]:
 
 
 def mixed_doubt(said: Said) -> np.ndarray:
-    """Doubt (N, H) where clips may be strange: the stated error, up to twice as much the stranger the clip (about 1: not at all).
+    """Doubt (N, H) where clips may be strange: the stated error, up to twice as much the stranger the clip (to 1: not at all).
 
     No more than twice, settled on development episodes: the strangest clips, noisy ones, are often foretold as well as any.
     """

@@ -31,8 +31,10 @@ Stretch = tuple[Tensor, Tensor, Tensor]
 """Of a passing video: latents (T, P, D), what was foretold of each one step before (T, P, D), frames uint8 (T, H, W, 3)."""
 
 
-BESIDE = 17
-"""Numbers of a summary that are not of single channels."""
+PICTURE, BESIDE = 9, 17
+"""Numbers K of a summary that are of pictures, and all that are not of single channels."""
+USUAL = 0.95
+"""Share of normal stretches that are less strange than 1."""
 
 
 class Normal(NamedTuple):
@@ -42,6 +44,10 @@ class Normal(NamedTuple):
     token_precision: Tensor  # (D, D), divided by D
     mean: Tensor  # (F,) of summaries
     precision: Tensor  # (F, F), divided by F
+    of_pictures: (
+        Tensor  # (K, K) the same of the last K, what sums up pictures: among F a change of these alone would go under
+    )
+    usual: Tensor  # (2,) distances that 1 in 20 normal stretches exceed: of all, and of pictures alone
 
 
 def fit_normal(seen: Tensor, foretold: Tensor, pictures: Tensor) -> Normal:
@@ -51,14 +57,14 @@ def fit_normal(seen: Tensor, foretold: Tensor, pictures: Tensor) -> Normal:
     Raises DataError for fewer than 2 stretches.
     """
     tokens = _fit_tokens([seen])
-    return Normal(*tokens, *_fit_summaries(summary(seen, foretold, pictures, *tokens)))
+    return _fit_normal(*tokens, summary(seen, foretold, pictures, *tokens))
 
 
 def fit_passing(stretches: Callable[[], Iterable[Stretch]]) -> Normal:
     """From normal videos, given anew at each call: what `Passing` then takes for usual. Raises DataError if all are too short."""
     tokens = _fit_tokens(seen for seen, _, _ in stretches())
     summaries = [Summaries(*tokens).next(*stretch) for stretch in stretches()]
-    return Normal(*tokens, *_fit_summaries(torch.cat(summaries)))
+    return _fit_normal(*tokens, torch.cat(summaries))
 
 
 class Passing:
@@ -69,7 +75,7 @@ class Passing:
         self.summaries = Summaries(normal.token_mean, normal.token_precision)
 
     def next(self, *stretch: Tensor) -> Tensor:
-        """The next T steps, a `Stretch` -> (T,): about 1 where they are as usual; NaN until WINDOW steps were seen."""
+        """The next T steps, a `Stretch` -> (T,): below 1 where they are as usual; NaN until WINDOW steps were seen."""
         distance = _distance(self.summaries.next(*stretch), self.normal)
         return torch.cat([distance.new_full((len(stretch[0]) - len(distance),), torch.nan), distance])
 
@@ -103,7 +109,7 @@ class Summaries:
 
 
 def strangeness(seen: Tensor, foretold: Tensor, pictures: Tensor, normal: Normal) -> Tensor:
-    """Squared distance (N,) of stretches from normal ones, about 1 for these. Raises ShapeError."""
+    """How far stretches are from normal ones, (N,), squared; of these 1 in 20 are beyond 1. Raises ShapeError."""
     return _distance(summary(seen, foretold, pictures, normal.token_mean, normal.token_precision), normal)
 
 
@@ -179,8 +185,14 @@ def _sum_up_pictures(looks: Tensor, change: Tensor) -> Tensor:
 
 
 def _distance(summaries: Tensor, normal: Normal) -> Tensor:
-    away = summaries - normal.mean
-    return ((away @ normal.precision) * away).sum(-1)
+    """Of summaries (N, F), (N,): the larger of both, in units of what is usual."""
+    distances = _distances(summaries - normal.mean, normal.precision, normal.of_pictures)
+    return (torch.stack(distances, -1) / normal.usual).amax(-1)
+
+
+def _distances(away: Tensor, whole: Tensor, of_pictures: Tensor) -> tuple[Tensor, Tensor]:
+    pictures = away[:, -PICTURE:]
+    return ((away @ whole) * away).sum(-1), ((pictures @ of_pictures) * pictures).sum(-1)
 
 
 def _fit_tokens(latents: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
@@ -190,13 +202,16 @@ def _fit_tokens(latents: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
     return mean, _precision(tokens - mean)
 
 
-def _fit_summaries(summaries: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (F,) and precision (F, F) of what sums up normal stretches (N, F). Raises DataError for fewer than 2."""
+def _fit_normal(token_mean: Tensor, token_precision: Tensor, summaries: Tensor) -> Normal:
+    """From what sums up normal stretches, (N, F). Raises DataError for fewer than 2."""
     if len(summaries) < 2:
         raise DataError(f"strangeness: got {len(summaries)} normal stretches, expected at least 2")
     mean, std = summaries.mean(0), summaries.std(0).clamp_min(LEAST_STD)
-    whitened = _precision((summaries - mean) / std)  # shrunk among features of one scale
-    return mean, whitened / std / std[:, None]
+    scaled = (summaries - mean) / std  # shrunk among features of one scale
+    whole, of_pictures = _precision(scaled) / std / std[:, None], _precision(scaled[:, -PICTURE:])
+    of_pictures = of_pictures / std[-PICTURE:] / std[-PICTURE:, None]
+    usual = torch.stack(_distances(summaries - mean, whole, of_pictures)).quantile(USUAL, 1)
+    return Normal(token_mean, token_precision, mean, whole, of_pictures, usual)
 
 
 def _precision(away: Tensor) -> Tensor:
