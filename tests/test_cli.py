@@ -154,6 +154,12 @@ def test_quantities_are_foretold_with_a_band_on_a_page(road: Path, capsys: pytes
     assert "<svg" in (road / "p.html").read_text()
     assert main(["predict", f"{road}/model", clip, "--at", "3"]) == 2
     assert "expected 6 to 24" in capsys.readouterr().err
+    assert main(["track", f"{road}/model", f"{road}/videos", "--out", f"{road}/tracked"]) == 0
+    assert "90 forecasts of x, y, 6 steps each" in capsys.readouterr().out
+    rows = list(csv.DictReader((road / "tracked" / "tracked.csv").open(encoding="utf-8")))
+    assert [row["step"] for row in rows[:18]] == [str(step) for step in range(6, 24)]
+    assert json.loads((road / "tracked" / "tracked.json").read_text())["level"] == 0.8
+    assert (road / "tracked" / "report.html").read_text().count("<svg") == 4
 
 
 def test_evaluate_uncertainty_writes_figures_and_a_page(road: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,7 +28,7 @@ storeys = [
     ["domains", "serve", "export"],
     ["presets", "verbs"],
     ["training", "controls", "planning", "predicting"],
-    ["evaluating", "acting", "uncertain"],
+    ["evaluating", "acting", "uncertain", "tracking"],
     ["cli"],
     ["__init__", "__main__"],
 ]

@@ -1,7 +1,7 @@
 """foretell: world models from unlabelled video. See README.md; `foretell --help` for the command line.
 
 The verbs are functions here: record, ingest, train_model, calibrate, watch, evaluate, imagine, branch, quantify, predict,
-plan_and_act, evaluate_planning, evaluate_uncertainty, what_if, audit (foretell.train and foretell.plan are folders). Names
+track, plan_and_act, evaluate_planning, evaluate_uncertainty, what_if, audit (foretell.train and foretell.plan are folders). Names
 are loaded when they are first used: importing foretell does no work.
 """
 
@@ -21,6 +21,7 @@ _HOMES = {
     "evaluate": "evaluating",
     "quantify": "predicting",
     "predict": "predicting",
+    "track": "tracking",
     "evaluate_planning": "acting",
     "evaluate_uncertainty": "uncertain",
     "plan_and_act": "acting",

@@ -47,6 +47,11 @@ VERBS = {
         "foretell the quantities of a clip, or say that it does not know",
         "model/ clip.mp4 --at 8 --out predicted.html",
     ),
+    "track": Verb(
+        "tracking",
+        "foretell quantities along a stream that may drift, with a band that follows",
+        "model/ recording/ --out tracked/",
+    ),
     "plan": Verb(
         "acting",
         "act in a world by planning in imagination, inside guardrails",

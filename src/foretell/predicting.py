@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,6 @@ from foretell.serve.prediction import Prediction, write_prediction
 from foretell.train.forecaster import Forecaster, ForecasterConfig, fit_forecaster
 from foretell.train.quantities import Told, imagine_windows, parted
 from foretell.verbs import one_thread
-
-Clip = tuple[np.ndarray, np.ndarray]
-"""Frames uint8 (T, H, W, 3), truth (T, Q)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,10 +158,12 @@ class Footage:
 
     def windows(self, part: list[int], every: int | None) -> Told:
         """What the model saw and imagined of these files. Raises DataError if none can be used."""
-        return imagine_windows(self.model, self._clips(part), self.config, every=every)
+        clips = ((frames, truth) for _, frames, truth in self.clips(part, "quantify"))
+        return imagine_windows(self.model, clips, self.config, every=every)
 
-    def _clips(self, part: list[int]) -> Iterator[Clip]:
-        with progress(len(part), "quantify", "file") as bar:
+    def clips(self, part: Sequence[int], doing: str) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """Name, frames uint8 (T, H, W, 3) and truth (T, Q) of these files; what cannot be read is told and counted."""
+        with progress(len(part), doing, "file") as bar:
             for number in part:
                 source, truth = self.files[number]
                 bar.update()
@@ -179,7 +178,7 @@ class Footage:
                         f"{source.name}: {len(frames)} steps at the model's {self.model.config.view.fps:g} a second, and "
                         f"{len(truth)} rows of truth; expected as many: record at that rate"
                     )
-                yield frames, truth
+                yield source.name, frames, truth
 
 
 def check_watches(model: WorldModel) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from foretell.doubt.bands import Band, fit_band
+from foretell.doubt.bands import Band, fit_band, unit_scores
 from foretell.errors import CheckpointError, ConfigError
 from foretell.model.folder import add_to_sums
 from foretell.model.quantities import Mixture, Quantities, QuantitiesConfig
@@ -91,6 +91,8 @@ class Forecaster:
     """(n,) strangeness of calibration clips, rising."""
     band: Band
     """How many spreads keep the promise."""
+    misses: np.ndarray
+    """(n,) largest miss of each calibration clip over the horizon, in spreads, rising: what a band that follows begins with."""
     widest: np.ndarray
     """(H,) spread, in deviations of the quantity, above which nothing is said of a step."""
     strange_share: float
@@ -135,7 +137,7 @@ class Forecaster:
     def save(self, folder: Path) -> None:
         """Write beside the model. Raises DataError if the disk takes no more."""
         tensors = dict(self.quantities.state_dict()) | {f"normal.{k}": v for k, v in self.normal._asdict().items()}
-        tensors["strange"] = torch.from_numpy(self.strange)
+        tensors |= {"strange": torch.from_numpy(self.strange), "misses": torch.from_numpy(self.misses)}
         facts = {
             "config": asdict(self.quantities.config),
             "widest": self.widest.tolist(),
@@ -156,7 +158,7 @@ class Forecaster:
         try:
             config = QuantitiesConfig(**facts["config"] | {"names": tuple(facts["config"]["names"])})
             normal = Normal(*(tensors.pop(f"normal.{name}") for name in Normal._fields))
-            strange = tensors.pop("strange").double().numpy()
+            strange, misses = (tensors.pop(name).double().numpy() for name in ("strange", "misses"))
             quantities = Quantities(config, model.config.encoder.latent_width, model.grid)
             quantities.load_state_dict(tensors)
         except (RuntimeError, KeyError, TypeError) as error:
@@ -169,6 +171,7 @@ class Forecaster:
             normal=normal,
             strange=strange,
             band=band,
+            misses=misses,
             widest=np.array(facts["widest"]),
             strange_share=float(facts["strange_share"]),
         )
@@ -189,13 +192,15 @@ def fit_forecaster(
     whole = calibrate.truth.isfinite().flatten(1).all(1)
     said = foretell_quantities(quantities, calibrate.said)
     spread = said.variance.sqrt().double().numpy()
-    band = fit_band((calibrate.truth - said.mean).double().numpy()[whole], spread[whole], config.level)
+    residuals = (calibrate.truth - said.mean).double().numpy()[whole]
+    band = fit_band(residuals, spread[whole], config.level)
     relative = (spread / quantities.std.numpy()).max(-1)
     return Forecaster(
         quantities=quantities,
         normal=normal,
         strange=np.sort(strangeness(calibrate.seen, calibrate.next, calibrate.pictures, normal).double().numpy()),
         band=band,
+        misses=np.sort(unit_scores(residuals, spread[whole]).max(1)),
         widest=np.quantile(relative, 1 - config.widest, axis=0),
         strange_share=config.strange,
     )
