@@ -45,8 +45,8 @@ PURE, KINDS_FROM, LLOYD = 12.0, 512, 20
 PORTION, JUDGED = 32, 160
 """Windows explained at once, and those that say which codes are needed."""
 EACH = 4
-"""Windows of each clip that the prior learns from. The end of a clip often has nothing open any more; of one window a clip, a
-third began after the fork of the world of chance, and the odds were off by 0.12 instead of 0.08."""
+"""Windows of each clip that the prior learns from. Where a window begins late nothing may be open any more: on the world of
+chance that is every third, and with one window a clip too few were left to learn the odds from."""
 READER_BATCH, READER_PEAK, READER_DECAY, CHECK = 128, 4e-3, 0.3, 50
 """Of a reader of the prior: windows in a step, highest learning rate, decay, and steps between two looks at clips held out."""
 
