@@ -33,7 +33,7 @@ from foretell.evals.place import LocalFit
 from foretell.evals.thrown import FRAME, places_of
 from foretell.log import Samples
 from foretell.model.branches import Branches, BranchesConfig, load_branches, past_of
-from foretell.model.folder import load_model
+from foretell.model.folder import load_model, read_config
 from foretell.model.world_model import WorldModel
 from foretell.objectives.next_latent import NextLatentConfig
 from foretell.train.branches import BranchesTraining, bits_used, learn_branches, rollout_errors
@@ -143,6 +143,11 @@ def trained_model(arguments: argparse.Namespace, seed: int) -> float:
         run_training(Store.open(arguments.work / "store"), arguments.work / f"model{seed}", run_config(arguments, seed))
         note.write_text(json.dumps((time.process_time() - began) / 60))
     return float(json.loads(note.read_text()))
+
+
+def trained_steps(folder: Path) -> int:
+    """Steps that a model was trained, which one that was there already may have been otherwise."""
+    return int(read_config(folder)["run"]["train"]["steps"])
 
 
 def run_config(arguments: argparse.Namespace, seed: int) -> RunConfig:
@@ -304,6 +309,7 @@ def protocol(arguments: argparse.Namespace) -> dict[str, Any]:
             "episodes": arguments.episodes,
             "recorded with seed": TRAIN_SEED,
             "run": repr(run_config(arguments, 0)),
+            "steps of each seed's model": [trained_steps(arguments.work / f"model{seed}") for seed in arguments.seeds],
             "branches": repr(BranchesConfig()),
             "branches training": repr(BranchesTraining()),
         },

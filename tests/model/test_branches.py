@@ -28,7 +28,8 @@ def model():
 def branches(model):
     torch.manual_seed(1)
     made = Branches(config, model).eval()
-    made.prior.weigh[-1].weight.data.normal_(std=3.0)
+    for reader in made.prior.readers:
+        reader.weigh[-1].weight.data.normal_(std=3.0)
     made.spread.copy_(torch.tensor([0.5, 1.0, 2.0, 4.0]))
     return made
 
@@ -73,6 +74,14 @@ def test_chances_add_up_and_samples_are_drawn_by_them(model, branches):
             code = drawn.codes[n, s]
             assert torch.equal(drawn.latents[n, s], every[n, code])
             assert drawn.probabilities[n, s] == chances[n, code]
+
+
+def test_the_prior_is_the_mean_of_what_its_readers_say(model, branches):
+    past = past_of(model, latents())
+    with torch.no_grad():
+        each = torch.stack([reader(past.tokens).softmax(-1) for reader in branches.prior.readers])
+        torch.testing.assert_close(branches.chances(past).exp(), each.mean(0))
+    assert each.std(0).max() > 0.01
 
 
 def test_evidence_is_the_tempered_gaussian_one(branches):

@@ -38,7 +38,8 @@ def place(tmp_path_factory):
     save_decoder(folder / "model", Decoder(dense), "nothing")
     branches = Branches(BranchesConfig(codes=3, horizon=HORIZON), model)
     branches.ways.data[:] = torch.tensor([2.0, -2.0, 2.0])[:, None]  # the first and the last say the same
-    branches.prior.weigh[-1].bias.data[:] = torch.tensor([0.3, 0.5, 0.2]).log()
+    for reader in branches.prior.readers:
+        reader.weigh[-1].bias.data[:] = torch.tensor([0.3, 0.5, 0.2]).log()
     branches.spread.fill_(1e-3)
     save_branches(folder / "model", branches)
     frames = np.full((STEPS, 32, 48, 3), 60, np.uint8)

@@ -7,7 +7,7 @@ import torch
 
 from foretell.data.clip import View
 from foretell.errors import DataError
-from foretell.model.branches import Branches, BranchesConfig, past_of
+from foretell.model.branches import Branches, BranchesConfig, Reader, past_of
 from foretell.model.encoders import DenseConfig
 from foretell.model.predictors import RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel
@@ -17,10 +17,13 @@ from foretell.train.branches import (
     BranchesTraining,
     Windows,
     bits_used,
+    explained,
     fit_branches,
+    fit_reader,
     likelihood,
     needed,
     rollout_errors,
+    surprise_of,
 )
 
 view = View(height=16, width=16, fps=8)
@@ -89,6 +92,36 @@ def test_likelihood_is_that_of_the_best_weights():
     evidence = torch.tensor([[0.0, -50.0]] * 3 + [[-50.0, 0.0]])
     best = 0.75 * math.log(0.75) + 0.25 * math.log(0.25)
     assert abs(likelihood(evidence) - best) < 1e-5
+
+
+def test_every_clip_gives_a_window_before_any_gives_another():
+    """Each clip is told by what is open in it; more windows than clips begin at other places of the same clips."""
+    torch.manual_seed(0)
+    model = WorldModel(dense).eval()
+    branches = Branches(BranchesConfig(codes=2, horizon=HORIZON), model)
+    branches.spread.fill_(1.0)
+    windows = Windows([torch.full((20, 4, 3), float(k)) for k in range(3)], HORIZON)
+    tokens, evidence = explained(model, branches, windows, torch.Generator().manual_seed(0), 7)
+    clip = tokens[:, 0, 0].tolist()
+    assert tokens.shape == (7, 4, 3 + 16)
+    assert evidence.shape == (7, 2)
+    assert sorted(clip[:3]) == sorted(clip[3:6]) == [0, 1, 2]
+
+
+def test_a_reader_keeps_what_explained_clips_held_out_best():
+    """Known by heart, noise says nothing of others: the likelihood held out is that of even odds, not that of learned noise."""
+    torch.manual_seed(0)
+    rng = torch.Generator().manual_seed(1)
+
+    def noise(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        up = torch.randint(2, (count, 1), generator=rng)
+        return torch.randn(count, 4, 9, generator=rng).bfloat16(), -50.0 * torch.cat([up, 1 - up], 1)
+
+    known, aside = noise(64), noise(400)
+    reader = Reader(9, 2)
+    fit_reader(reader, known, aside, 300, rng)
+    with torch.no_grad():
+        assert abs(surprise_of(reader(aside[0]), aside[1]) - math.log(2)) < 0.15
 
 
 def test_windows_are_stretches_of_clips():

@@ -2,13 +2,14 @@
 
 A finished model foretells one future; where the world branches, that is the mean of all of them, and none. Here a code is
 drawn once, when a rollout begins, and a copy of the predictor hears of it at every step: K codes, K rollouts. A small prior
-reads from memory how likely each code is. It is a mixture whose parts are whole rollouts, after mixture density networks
-(Bishop 1994) and the discrete latents of arXiv 2010.02193. Trained on frozen latents (train/branches.py), it lies beside
-the model in its folder.
+reads from memory how likely each code is: a few readers, and the mean of what they say. It is a mixture whose parts are
+whole rollouts, after mixture density networks (Bishop 1994) and the discrete latents of arXiv 2010.02193. Trained on frozen
+latents (train/branches.py), it lies beside the model in its folder.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -24,8 +25,8 @@ from foretell.model.tensors import load_tensors, save_tensors
 from foretell.model.world_model import WorldModel
 
 FILE = "branches.safetensors"
-WIDTH, LOOKS = 48, 4
-"""Of the prior: channels that it reads from a token, and places that it looks at."""
+READERS, WIDTH, LOOKS = 4, 48, 4
+"""Of the prior: readers, and of each the channels that it reads from a token, and the places that it looks at."""
 WAYS = 0.3
 """Deviation of the codes' first words to the predictor."""
 FOLLOWS = 0.05
@@ -59,7 +60,7 @@ class Past(NamedTuple):
     @property
     def tokens(self) -> Tensor:
         """What the prior reads: latents and what is remembered with them, (N, P, D + hidden)."""
-        return torch.cat([self.latents, self.after], -1).float()
+        return torch.cat([self.latents, self.after], -1)
 
 
 class Futures(NamedTuple):
@@ -97,8 +98,8 @@ class Branches(nn.Module):
 
     def chances(self, past: Past) -> Tensor:
         """How likely each code is, (N, K), as logarithms."""
-        scores: Tensor = self.prior(past.tokens)
-        return scores.float().log_softmax(-1)
+        chances: Tensor = self.prior(past.tokens)
+        return chances
 
     def rollout(self, past: Past, codes: Tensor, horizon: int) -> Tensor:
         """What follows each past, with one code for each (N,): (N, H, P, D)."""
@@ -149,11 +150,26 @@ class Branches(nn.Module):
 
 
 class Prior(nn.Module):
-    """Tokens (N, P, C) -> a score for each code (N, K): it looks at a few places, each its own mean of tokens."""
+    """Tokens (N, P, C) -> how likely each code is (N, K), as logarithms: the mean of what several readers say.
+
+    Each reader is surer than a few thousand clips allow, of other things; their mean is less so (arXiv 1612.01474).
+    """
 
     def __init__(self, features: int, codes: int) -> None:
         super().__init__()
         self.features = features
+        self.readers = nn.ModuleList(Reader(features, codes) for _ in range(READERS))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        said = torch.stack([reader(tokens).log_softmax(-1) for reader in self.readers])
+        return said.logsumexp(0) - math.log(len(said))
+
+
+class Reader(nn.Module):
+    """Tokens (N, P, C) -> a score for each code (N, K): it looks at a few places, each its own mean of tokens."""
+
+    def __init__(self, features: int, codes: int) -> None:
+        super().__init__()
         self.read = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, WIDTH), nn.LeakyReLU(SLOPE))
         self.where = nn.Linear(WIDTH, LOOKS)
         self.weigh = nn.Sequential(nn.Linear(LOOKS * WIDTH, WIDTH), nn.LeakyReLU(SLOPE), nn.Linear(WIDTH, codes))
@@ -163,7 +179,7 @@ class Prior(nn.Module):
         nn.init.zeros_(last.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        seen = self.read(tokens)
+        seen = self.read(tokens.float())
         looks = torch.einsum("npl,npc->nlc", self.where(seen).softmax(1), seen)
         scores: Tensor = self.weigh(looks.flatten(1))
         return scores

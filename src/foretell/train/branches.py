@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from foretell.data.split import Stretch
 from foretell.data.store import Store
@@ -42,9 +42,13 @@ ALIKE = 2.0
 spread. On the world of chance codes of one way were 0.6 apart at most in nine of ten windows."""
 PURE, KINDS_FROM, LLOYD = 12.0, 512, 20
 """How surely a window is of the kind that is most like it; windows that kinds are found from, and rounds of finding them."""
-PORTION, JUDGED, PRIOR_BATCH, CHECK = 32, 160, 128, 25
-"""Windows explained at once, and those that say which codes are needed; of the prior, windows in a step, and steps between two
-looks at clips held out."""
+PORTION, JUDGED = 32, 160
+"""Windows explained at once, and those that say which codes are needed."""
+EACH = 4
+"""Windows of each clip that the prior learns from. Where a window begins late nothing may be open any more: on the world of
+chance that is every third, and with one window a clip too few were left to learn the odds from."""
+READER_BATCH, READER_PEAK, READER_DECAY, CHECK = 128, 4e-3, 0.3, 50
+"""Of a reader of the prior: windows in a step, highest learning rate, decay, and steps between two looks at clips held out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,7 @@ class BranchesTraining:
     peak: float = 1e-3
     """Highest learning rate."""
     prior_steps: int = 1000
-    """Steps at most in which the prior learns at the end."""
+    """Steps in which each reader of the prior learns at the end, of which the best on clips held out counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +105,9 @@ def learn_branches(
     branches = fit_branches(model, clips, held_out, config, training, seed)
     save_branches(folder, branches)
     windows = Windows(held_out, config.horizon)
-    tokens, evidence = explained(model, branches, windows, torch.Generator().manual_seed(seed))
+    tokens, evidence = explained(model, branches, windows, torch.Generator().manual_seed(seed), len(windows.clips))
     with torch.no_grad():
-        bits = bits_used(branches.prior(tokens).log_softmax(-1), evidence).mean().item()
+        bits = bits_used(branches.prior(tokens), evidence).mean().item()
     return BranchesSummary(folder=folder, clips=len(clips), bits=bits, config=branches.config)
 
 
@@ -292,25 +296,40 @@ def fit_prior(
 ) -> None:
     """Learn how likely each code is: the mixture's likelihood, with the rollouts as they are.
 
-    There are only as many outcomes as clips, which are soon known by heart; clips that nothing learned from say when to stop.
+    There are only as many outcomes as clips, which are soon known by heart: each reader learns alone, and clips that nothing
+    learned from say when it knew most.
     """
     generator = torch.Generator().manual_seed(seed)
-    tokens, evidence = explained(model, branches, trained, generator)
-    aside, aside_evidence = explained(model, branches, others, generator)
-    prior = branches.prior
-    optimizer = torch.optim.AdamW(prior.parameters(), lr=1e-3, weight_decay=1.0)
-    best, kept = math.inf, {k: v.clone() for k, v in prior.state_dict().items()}
-    for step in range(training.prior_steps):
-        if step % CHECK == 0:
+    known, aside = (explained(model, branches, w, generator, EACH * len(w.clips)) for w in (trained, others))
+    for reader in branches.prior.readers:
+        fit_reader(reader, known, aside, training.prior_steps, generator)
+
+
+def fit_reader(
+    reader: nn.Module,
+    known: tuple[Tensor, Tensor],
+    aside: tuple[Tensor, Tensor],
+    steps: int,
+    generator: torch.Generator,
+) -> None:
+    """Let one reader learn from the windows `known`, as they are `explained`, and keep what explained those `aside` best."""
+    tokens, evidence = known
+    optimizer = torch.optim.AdamW(reader.parameters(), lr=READER_PEAK, weight_decay=READER_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, READER_PEAK, total_steps=steps, pct_start=0.1)
+    best, kept = math.inf, reader.state_dict()
+    for step in range(steps + 1):
+        if step % CHECK == 0 or step == steps:
             with torch.no_grad():
-                error = float(surprise_of(prior(aside), aside_evidence))
+                error = float(surprise_of(reader(aside[0]), aside[1]))
             if error < best:
-                best, kept = error, {k: v.clone() for k, v in prior.state_dict().items()}
-        drawn = torch.randint(len(tokens), (PRIOR_BATCH,), generator=generator)
-        optimizer.zero_grad()
-        surprise_of(prior(tokens[drawn]), evidence[drawn]).backward()
-        optimizer.step()
-    prior.load_state_dict(kept)
+                best, kept = error, {k: v.clone() for k, v in reader.state_dict().items()}
+        if step < steps:
+            drawn = torch.randint(len(tokens), (READER_BATCH,), generator=generator)
+            optimizer.zero_grad()
+            surprise_of(reader(tokens[drawn]), evidence[drawn]).backward()
+            optimizer.step()
+            schedule.step()
+    reader.load_state_dict(kept)
 
 
 def bits_used(chances: Tensor, evidence: Tensor) -> Tensor:
@@ -326,17 +345,22 @@ def surprise_of(scores: Tensor, evidence: Tensor) -> Tensor:
 
 @torch.no_grad()
 def explained(
-    model: WorldModel, branches: Branches, windows: Windows, generator: torch.Generator, most: int | None = None
+    model: WorldModel, branches: Branches, windows: Windows, generator: torch.Generator, count: int
 ) -> tuple[Tensor, Tensor]:
-    """What the prior reads, (N, P, C), and how well each code explains what came, (N, K), of a window of every clip or of `most`."""
+    """What the prior reads, (N, P, C) in bf16, and how well each code explains what came, (N, K), of `count` windows.
+
+    Every clip gives one before any gives another.
+    """
+    clips = len(windows.clips)
+    rounds = [torch.randperm(clips, generator=generator) for _ in range(math.ceil(count / clips))]
+    order = torch.cat(rounds)[:count].tolist()
     tokens, evidence = [], []
-    order = torch.randperm(len(windows.clips), generator=generator)[:most].tolist()
-    for at in range(0, len(order), PORTION):
+    for at in range(0, count, PORTION):
         of = order[at : at + PORTION]
         with mixed_precision("auto", torch.device("cpu")):
             seen, came = windows.draw(len(of), generator, of)
             past = past_of(model, seen)
             errors = rollout_errors(branches.rollouts(past, came.shape[1]), seen, came)
-        tokens.append(past.tokens)
+        tokens.append(past.tokens.bfloat16())
         evidence.append(branches.evidence(errors))
     return torch.cat(tokens), torch.cat(evidence)
