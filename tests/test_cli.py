@@ -174,3 +174,5 @@ def test_evaluate_uncertainty_writes_figures_and_a_page(road: Path, capsys: pyte
     page = (road / "u.html").read_text()
     assert page.count("<svg") == 4
     assert "camera shake" in page
+    assert main([*given, "--seed", "11"]) == 2  # would be calibrated on what seed 1 is judged on
+    assert "got seed 11, expected 0 to 8" in capsys.readouterr().err

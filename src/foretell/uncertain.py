@@ -37,8 +37,9 @@ from foretell.worlds.world import World
 NAMES = ("x", "y")
 LEARN, SCALE, CALIBRATE, TEST, ODD = 61_000_000, 62_000_000, 63_000_000, 64_000_000, 65_000_000
 """Seeds of the first episode of each part; those of recordings are hashes of 128 bits."""
-APART = 100_000
-"""Between the parts of two seeds of the evaluation."""
+APART, SEEDS = 100_000, 9
+"""Between the parts of two seeds of the evaluation, and how many seeds have parts that no other part runs into: beyond them what one
+is calibrated on would be what another is judged on."""
 Spoil = Callable[[Frames, np.random.Generator], Frames]
 
 
@@ -46,13 +47,13 @@ Spoil = Callable[[Frames, np.random.Generator], Frames]
 class UncertaintyConfig:
     """How much is asked."""
 
-    learn: int = 1500
+    learn: int = 3000
     """Episodes for the heads to learn from."""
     scale: int = 500
     """Episodes to set the scale of spreads."""
-    calibrate: int = 4000
+    calibrate: int = 6000
     """Episodes to calibrate bands, and what is strange."""
-    test: int = 2000
+    test: int = 4000
     """Fresh episodes."""
     odd: int = 300
     """Episodes of each kind that was never seen in training, and as many to watch."""
@@ -64,6 +65,10 @@ class UncertaintyConfig:
     """Coverage that is promised."""
     seed: int = 0
     """Of the episodes and the heads."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < SEEDS:
+            raise ConfigError(f"evaluate uncertainty: got seed {self.seed}, expected 0 to {SEEDS - 1}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from foretell.errors import ConfigError, ShapeError
-from foretell.model.quantities import Mixture, Quantities, QuantitiesConfig
+from foretell.model.quantities import Mixture, Quantities, QuantitiesConfig, QuantityHead
 
 CONFIG = QuantitiesConfig(names=("x", "speed"), context=3, horizon=4, heads=3, components=2, hidden=8)
 
@@ -60,6 +60,28 @@ def test_an_ensemble_is_the_mixture_of_its_heads_and_stretching_leaves_the_middl
         wider = quantities(latents)
     torch.testing.assert_close(wider.mean, said.mean)
     torch.testing.assert_close(wider.variance, said.variance * quantities.stretch**2, rtol=1e-4, atol=1e-5)
+
+
+def test_a_head_reads_alike_all_over_the_grid_and_knows_where_it_looked():
+    torch.manual_seed(0)
+    head = QuantityHead(CONFIG, 6, (11, 12))
+    assert head.centres[[0, 11, -1]].tolist() == [[-1.0, -1.0], [-1.0, 1.0], [1.0, 1.0]]  # row, column
+    head.speak = torch.nn.Sequential(torch.nn.Linear(head.straight.in_features, head.straight.out_features))
+    for part in (head.speak[0], head.straight):
+        torch.nn.init.zeros_(part.weight)
+        torch.nn.init.zeros_(part.bias)
+    head.straight.weight.data[1:3, 4 * 8 : 4 * 8 + 2] = torch.eye(2)  # the first look's place is what is said
+    head.where.weight.data *= 1e3  # and it is looked at one token
+    thing, ahead = torch.randn(3, 3, 6), torch.zeros(1, dtype=torch.long)
+
+    def read(row: int, column: int) -> torch.Tensor:
+        latents = torch.zeros(1, 11, 12, 6)
+        latents[0, row - 1 : row + 2, column - 1 : column + 2] = thing
+        return head(latents.flatten(1, 2), ahead).means[0, 0]
+
+    with torch.no_grad():
+        moved = read(6, 7) - read(4, 4)
+    torch.testing.assert_close(moved, torch.tensor([2 * 2 / 10, 3 * 2 / 11]), atol=1e-3, rtol=0)
 
 
 def test_what_cannot_be_foretold_is_refused():

@@ -13,6 +13,7 @@ from foretell.model.encoders import DenseConfig
 from foretell.model.folder import VERSION, config_to_json
 from foretell.model.predictors import RecurrentConfig
 from foretell.model.quantities import QuantitiesConfig
+from foretell.model.tensors import load_tensors, save_tensors
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.train.forecaster import BAND, FILE, Forecaster, ForecasterConfig, fit_forecaster
 from foretell.train.quantities import (
@@ -115,6 +116,10 @@ def test_a_folder_gives_back_the_same_forecaster(model, forecaster, tmp_path):
         np.testing.assert_array_equal(one, other)
     (tmp_path / BAND).unlink()
     with pytest.raises(CheckpointError):
+        Forecaster.load(tmp_path, model)
+    tensors, facts = load_tensors(tmp_path / FILE)
+    save_tensors(tmp_path / FILE, tensors, {name: fact for name, fact in facts.items() if name != "version"})
+    with pytest.raises(CheckpointError, match=r"version 1, expected 2: .* run foretell quantify again"):
         Forecaster.load(tmp_path, model)
     (tmp_path / FILE).write_bytes(b"no tensors")
     with pytest.raises(CheckpointError):

@@ -14,12 +14,15 @@ from typing import NamedTuple
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax, softplus
+from torch.nn.functional import log_softmax, silu, softplus
 
 from foretell.errors import ConfigError, ShapeError
 
 LOOKS = 4
 """Places of the grid that a head can look at, softly."""
+AROUND = 5
+"""Tokens of a side of the square that is looked at. A place is told by the tokens around a thing (evals/place.py reads it so,
+too): squares of 3 told it less sharply."""
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 LEAST_STD = 1e-3
 """Of a component, in deviations of the quantity."""
@@ -84,28 +87,34 @@ class Mixture(NamedTuple):
 class QuantityHead(nn.Module):
     """Imagined latents (N, P, D) and how far ahead they are -> a mixture of the quantities, in deviations.
 
-    It looks at tokens with their neighbours and where they are, softly at a few places, and reads what it saw there.
+    It reads tokens with those around them alike all over the grid, softly at a few places, and knows which places these were:
+    so a place is told by which token it is near to, and by how far from that one, and need not be learned for each token anew.
     """
+
+    centres: Tensor
 
     def __init__(self, config: QuantitiesConfig, latent_width: int, grid: tuple[int, int]) -> None:
         super().__init__()
-        hidden, numbers = config.hidden, 1 + 2 * len(config.names)
+        hidden, numbers = config.hidden, config.components * (1 + 2 * len(config.names))
         self.grid, self.components = grid, config.components
-        self.enter = nn.Conv2d(latent_width, hidden, 3, padding=1)
-        self.place = nn.Parameter(0.1 * torch.randn(1, hidden, *grid))
+        self.enter = nn.Conv2d(latent_width, hidden, AROUND, padding=AROUND // 2, padding_mode="replicate")
         self.mix = nn.Conv2d(hidden, hidden, 1)
         self.where = nn.Conv2d(hidden, LOOKS, 1)
+        self.likely = nn.Parameter(torch.zeros(LOOKS, grid[0] * grid[1]))
+        rows, columns = (torch.linspace(-1, 1, n) if n > 1 else torch.zeros(1) for n in grid)
+        self.register_buffer("centres", torch.cartesian_prod(rows, columns), persistent=False)
         self.ahead = nn.Embedding(config.horizon, hidden)
-        self.speak = nn.Sequential(
-            nn.Linear((LOOKS + 1) * hidden, 2 * hidden), nn.SiLU(), nn.Linear(2 * hidden, config.components * numbers)
-        )
+        read = LOOKS * (hidden + 2) + hidden
+        self.speak = nn.Sequential(nn.Linear(read, 2 * hidden), nn.SiLU(), nn.Linear(2 * hidden, numbers))
+        self.straight = nn.Linear(read, numbers)
 
     def forward(self, latents: Tensor, ahead: Tensor) -> Mixture:
         maps = rearrange(latents, "n (h w) d -> n d h w", h=self.grid[0])
-        seen = nn.functional.silu(self.mix(nn.functional.silu(self.enter(maps) + self.place)) + self.place)
-        looks = self.where(seen).flatten(2).softmax(-1)
-        read = torch.einsum("nlp,ncp->nlc", looks, seen.flatten(2)).flatten(1)
-        said = self.speak(torch.cat([read, self.ahead(ahead)], -1)).unflatten(-1, (self.components, -1))
+        seen = silu(self.mix(silu(self.enter(maps))))
+        looks = (self.where(seen).flatten(2) + self.likely).softmax(-1)
+        there = torch.einsum("nlp,ncp->nlc", looks, seen.flatten(2))
+        read = torch.cat([there.flatten(1), (looks @ self.centres).flatten(1), self.ahead(ahead)], -1)
+        said = (self.speak(read) + self.straight(read)).unflatten(-1, (self.components, -1))
         width = (said.shape[-1] - 1) // 2
         return Mixture(
             log_softmax(said[..., 0], -1).exp(), said[..., 1 : 1 + width], softplus(said[..., 1 + width :]) + LEAST_STD

@@ -23,13 +23,15 @@ from foretell.surprise.strange import Normal, fit_normal, strangeness
 from foretell.train.quantities import Told, fit_quantities, foretell_quantities, stretch_spreads
 
 FILE, BAND = "quantities.safetensors", "band.json"
+VERSION = 2
+"""Of the tensors in the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForecasterConfig:
     """How quantities are learned, and when nothing is said of them."""
 
-    steps: int = 600
+    steps: int = 900
     """Training steps of each head."""
     level: float = 0.9
     """Share of new clips whose quantities stay inside the band over the whole horizon, at least."""
@@ -139,6 +141,7 @@ class Forecaster:
         tensors = dict(self.quantities.state_dict()) | {f"normal.{k}": v for k, v in self.normal._asdict().items()}
         tensors |= {"strange": torch.from_numpy(self.strange), "misses": torch.from_numpy(self.misses)}
         facts = {
+            "version": VERSION,
             "config": asdict(self.quantities.config),
             "widest": self.widest.tolist(),
             "strange_share": self.strange_share,
@@ -155,6 +158,11 @@ class Forecaster:
                 f"{folder}: foretells no quantities yet: run foretell quantify on clips with known ones"
             )
         tensors, facts = load_tensors(folder / FILE)
+        if facts.get("version", 1) != VERSION:
+            got = f"version {facts.get('version', 1)}, expected {VERSION}"
+            raise CheckpointError(
+                f"{folder / FILE}: {got}: heads read latents in another way now: run foretell quantify again"
+            )
         try:
             config = QuantitiesConfig(**facts["config"] | {"names": tuple(facts["config"]["names"])})
             normal = Normal(*(tensors.pop(f"normal.{name}") for name in Normal._fields))
