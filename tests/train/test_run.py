@@ -27,6 +27,7 @@ from foretell.errors import CheckpointError, ConfigError, DataError
 from foretell.model.actions import Batch
 from foretell.model.folder import load_model, save_model
 from foretell.model.world_model import WorldModel
+from foretell.surprise.score import SurpriseConfig
 from foretell.train import run as module
 from foretell.train.loop import TrainConfig
 from foretell.train.run import (
@@ -238,6 +239,9 @@ def test_a_folder_belongs_to_one_run(tmp_path: Path) -> None:
     config, store = config_of(), store_of(30, 20)
     same_run_or_stop(tmp_path, config, store)
     same_run_or_stop(tmp_path, config_of(), store_of(30, 20))
+    judged = SurpriseConfig(nearest=1, smooth=9)  # on weights that are done
+    later = dataclasses.replace(config, surprise=judged)
+    same_run_or_stop(tmp_path, later, store)
     for other, footage, named in (
         (config_of(seed=1), store, "train"),
         (dataclasses.replace(config, hold_out=0.3), store, "hold_out"),

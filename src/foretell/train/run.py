@@ -46,6 +46,8 @@ FIT_STEPS = 2000
 """Training footage that whitening is fitted on, beside the development clips: for variety. What calibrates is apart from both."""
 OWNED = "objective."
 """Before the names of the objective's weights, in the file of the best ones."""
+LATER = ("upper", "surprise")
+"""Settings of what is learned when the weights are done: a run may get other ones when it goes on."""
 UNTRAINED_SEED = 1_000_003
 """Start weights of the untrained control: not those of any run."""
 
@@ -338,13 +340,15 @@ def run_facts(store: Store, split: Split, config: RunConfig) -> dict[str, Any]:
 def same_run_or_stop(out: Path, config: RunConfig, store: Store) -> None:
     """Note the settings of a new run in `out`, or check that the run to go on with has the same."""
     settings = dataclasses.asdict(config) | {"clips": [[c.name, c.frames, c.crc32] for c in store.clips]}
-    del settings["upper"]  # it learns on what is done already: a run may get one, or lose it, when it goes on
+    for later in LATER:
+        del settings[later]
     text = json.dumps(settings, default=str, sort_keys=True)
     path = out / "run.json"
     if not os.path.exists(path):  # os's, which says no to a name too long for the disk, where pathlib's raises
         write_whole(path, text + "\n")
         return
     before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+    before = {name: its for name, its in before.items() if name not in LATER}
     if before != now:
         changed = sorted(k for k in now if before.get(k) != now[k])
         raise ConfigError(
