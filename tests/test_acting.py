@@ -139,6 +139,8 @@ def test_goals_may_be_asked_for_in_words(
     assert main(["plan", f"{road}/model", "--out", f"{tmp_path}/run", *few, *there]) == 0
     assert "of 2 goals reached" in capsys.readouterr().out
     assert "x at 24 (within 2), y from 4 to 8" in (tmp_path / "run" / "report.html").read_text()
+    decided = [json.loads(line) for line in (tmp_path / "run" / "decisions.jsonl").read_text().splitlines()]
+    assert not any("no plan" in str(line.get("vetoes")) for line in decided)
     for wrong, says in (
         (["--to", "z=24"], "NAME one of x, y"),
         (["--to", "x=24", "--mode", "both"], "use mode slow"),

@@ -163,8 +163,10 @@ def plan(
     check_fits(mind.model, acted)
     wanted = _wanted(mind, to, within, effort)
     agent = AgentConfig(mode=mode or ("slow" if wanted else "both"), planner=_planner(planner, acted))
-    most = tuple(max(abs(low), abs(high)) for low, high in zip(acted.actions.low, acted.actions.high, strict=True))
-    cost = wanted.cost(mind.heads.probe, effort, most) if wanted and mind.heads.probe else None
+    acts, probe = mind.model.config.actions, mind.heads.probe
+    cost = None
+    if wanted and probe and acts:
+        cost = wanted.cost(probe, effort, tuple(acts.low.abs().maximum(acts.high.abs()).tolist()))
     inner = AgentActor(one_agent(mind, agent, seed), "blend", "sum", cost)
     actor = guarded(mind, acted, rails, inner, Margin.load(Path(margin)) if margin else None)
     there = None if wanted is None else wanted.hold
