@@ -22,6 +22,7 @@ VIOLATIONS = {
     "rise": "the ball falls upward",
 }
 ALPHA = 0.05
+UNKNOWN = "I don't know"
 # Training, calibration and test share no episode: each is recorded from a seed of its own.
 SEEDS = {"train": 1, "calibrate": 2, "possible": 3} | {name: 4 + i for i, name in enumerate(VIOLATIONS)}
 EPISODES = {"train": 1000, "calibrate": 1000, "possible": 500} | dict.fromkeys(VIOLATIONS, 100)
@@ -83,8 +84,9 @@ def tell_story(out: Path, episodes: dict[str, int], steps: int) -> None:
         "alpha": ALPHA,
         "steps": steps,
     }
-    metrics = {f"alarms/{name}": rate["model"] for name, rate in rates.items()} | {"minutes": minutes}
-    baselines = {f"{who}/{name}": rate[who] for name, rate in rates.items() for who in rate if who != "model"}
+    told = {"model": "alarms", UNKNOWN: "not known"}
+    metrics = {f"{told[who]}/{name}": rate[who] for name, rate in rates.items() for who in told} | {"minutes": minutes}
+    baselines = {f"{who}/{name}": rate[who] for name, rate in rates.items() for who in rate if who not in told}
     write_result(
         out / "result.json",
         command="make demo",
@@ -96,8 +98,11 @@ def tell_story(out: Path, episodes: dict[str, int], steps: int) -> None:
 
 
 def alarm_rates(files: list) -> dict[str, dict]:  # type: ignore[type-arg]
-    """Share of files with an alarm, with its 95% Wilson interval, for the model and each control."""
-    alarms = {"model": [file.alarm for file in files]}
+    """Share of files with an alarm, with its 95% Wilson interval, for the model and each control; and of those not known."""
+    alarms = {
+        "model": [file.alarm for file in files],
+        UNKNOWN: [bool(file.unknown) and not file.alarm for file in files],
+    }
     for name in files[0].controls:
         alarms[name] = [file.controls[name].alarm for file in files]
     return {name: share([bool(a) for a in of]) for name, of in alarms.items()}
