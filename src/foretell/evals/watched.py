@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from foretell.data.clip import View
+from foretell.data.readers import find_sources, read
+from foretell.data.writers import write_video
 from foretell.evals.intervals import Figure, bootstrap, share
 from foretell.surprise.panel import MODEL, STRANGE, Panel, scores_of
 from foretell.worlds.world import World
@@ -28,6 +33,7 @@ def watch_figures(
     """At alpha 0.05: false alarms, and normal clips that are said not to be known; for each way of spoiling from half way on the
     share that alarms, the share that alarms or is said not to be known, and the median delay of that in steps.
 
+    All is watched as a video file is, spoilt before it was written: what a codec does to a picture is part of what is normal.
     None where the model has no alarm line, or one on too few clips for alpha.
     """
     lines = {name: panel.calibrations.get(name) for name in (MODEL, STRANGE)}
@@ -39,7 +45,7 @@ def watch_figures(
         return {}
 
     def watched(frames: np.ndarray) -> Noticed:
-        surprise, strange = scores_of(panel.scorers[MODEL], frames)
+        surprise, strange = scores_of(panel.scorers[MODEL], filmed(frames, panel.view))
         return Noticed(surprise > bars[MODEL], strange > bars[STRANGE])
 
     clips = [world.episode(first_seed + k).frames for k in range(episodes)]
@@ -72,3 +78,11 @@ def watch_figures(
                 len(known),
             )
     return figures
+
+
+def filmed(frames: np.ndarray, view: View) -> np.ndarray:
+    """Frames uint8 (T, H, W, 3), a step each, as they are read from a video file that they were written to."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        write_video(path, frames, view.fps)
+        return np.concatenate([chunk.frames for chunk in read(find_sources(path)[0], view)])
