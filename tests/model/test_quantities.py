@@ -92,3 +92,11 @@ def test_what_cannot_be_foretold_is_refused():
         QuantitiesConfig(names=("x", "x"))
     with pytest.raises(ConfigError, match="'heads': 1"):
         QuantitiesConfig(names=("x",), heads=1)
+
+
+def test_a_probability_is_never_above_1_by_rounding():
+    drawn = torch.Generator().manual_seed(0)
+    weights = torch.rand(5000, 10, generator=drawn).softmax(-1)
+    assert (weights.sum(-1) > 1).any()  # by a rounding
+    said = Mixture(weights, torch.zeros(5000, 10, 1), torch.ones(5000, 10, 1))
+    assert float(said.cdf(torch.full((5000, 1), 1e6)).max()) <= 1

@@ -75,7 +75,7 @@ class Mixture(NamedTuple):
     def cdf(self, values: Tensor) -> Tensor:
         """Probability (..., Q) that a quantity is not above `values` (..., Q), each by itself."""
         normal = torch.special.ndtr((values[..., None, :] - self.means) / self.stds)
-        return (self.weights[..., None] * normal).sum(-2)
+        return (self.weights[..., None] * normal).sum(-2).clamp(max=1.0)  # weights add up to 1 but for rounding
 
     def log_density(self, values: Tensor) -> Tensor:
         """Of each quantity by itself at `values` (..., Q), (..., Q)."""
