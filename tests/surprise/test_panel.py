@@ -108,6 +108,12 @@ def test_what_is_as_usual_is_less_strange_than_a_frozen_or_a_blank_picture(panel
     assert np.nanmedian(scores_of(scorer, frames)[1]) < line
 
 
+def test_clips_shorter_than_what_is_judged_together_leave_it_without_doubt() -> None:
+    panel = fit_panel(WorldModel(TINY).eval(), lambda: clips(3, 7), SETTINGS, seed=77)
+    panel.calibrate(clips(6, 7), **UNITS)
+    assert set(panel.calibrations) == {MODEL, MOTION, UNTRAINED}
+
+
 def test_a_folder_from_before_strangeness_says_nothing_of_it(folder: Path) -> None:
     for file in (NORMAL, CALIBRATIONS[STRANGE]):
         (folder / file).unlink()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from foretell.data.clip import View
-from foretell.errors import CheckpointError
+from foretell.errors import CheckpointError, DataError
 from foretell.model.folder import add_to_sums, load_model, read_config
 from foretell.model.tensors import load_tensors, save_tensors
 from foretell.model.world_model import ModelConfig, WorldModel
@@ -113,7 +113,10 @@ def fit_panel(model: WorldModel, development: Clips, config: SurpriseConfig, see
     `seed` is that of the untrained network's weights.
     """
     untrained = untrained_model(model.config, seed)
-    normal = fit_passing(lambda: (seen.passing for seen in foretold_clips(model, development, config)))
+    try:
+        normal = fit_passing(lambda: (seen.passing for seen in foretold_clips(model, development, config)))
+    except DataError:
+        normal = None  # all are shorter than what is judged together; who watches is told that it cannot say
     scorers: dict[str, Scorer] = {MOTION: MotionScorer(model.config.view, model.grid, config)}
     for name, network in ((MODEL, model), (UNTRAINED, untrained)):
         whitening = fit_whitening(network, development, config)
