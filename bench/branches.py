@@ -30,6 +30,7 @@ from foretell.data.store import Store
 from foretell.evals.forecast import as_frames
 from foretell.evals.intervals import Figure
 from foretell.evals.place import LocalFit
+from foretell.evals.reliability import brier
 from foretell.evals.thrown import FRAME, places_of
 from foretell.log import Samples
 from foretell.model.branches import Branches, BranchesConfig, load_branches, past_of
@@ -240,6 +241,11 @@ def ece(said: np.ndarray, truth: np.ndarray) -> float:
     return float(sum(abs((said - truth)[bins == one].sum()) for one in range(10)) / len(said))
 
 
+def brier_up(said: np.ndarray, up: np.ndarray) -> float:
+    """Brier's score of going up alone, half of that over both ways: chances (N,), and whether it came (N,)."""
+    return brier(np.stack([1 - said, said], 1), up.astype(int)) / 2
+
+
 def entropy(chance: np.ndarray) -> np.ndarray:
     """Bits of a choice between two."""
     chance = chance.clip(1e-9, 1 - 1e-9)
@@ -259,7 +265,7 @@ def figures(told: Told) -> dict[str, float]:
         "mode_coverage_at_20": coverage(told, told.ways, told.chances).mean(),
         "ece": ece(said, told.odds),
         "ece_of_outcomes": ece(said, told.up),
-        "brier": np.mean((said - told.up) ** 2),
+        "brier": brier_up(said, told.up),
         "chance_off": np.abs(said - told.odds).mean(),
         "bits": told.bits.mean(),
         "bits_beyond_truth": told.bits.mean() - entropy(told.odds).mean(),
@@ -269,7 +275,7 @@ def figures(told: Told) -> dict[str, float]:
         "nearest_code_other_way": away(told.ways, told.other).min(1).mean(),
         "error_of_permuted_codes_over_answering": permuted / answered,
         "beside/truth/bits": entropy(told.odds).mean(),
-        "beside/truth/brier": np.mean((told.odds - told.up) ** 2),
+        "beside/truth/brier": brier_up(told.odds, told.up),
         "beside/truth/ece_of_outcomes": ece(told.odds, told.up),
         "beside/perfect/mode_coverage_at_20": 1 - np.mean([told.odds**SAMPLES, (1 - told.odds) ** SAMPLES]),
         "beside/probe/floor": away(told.read, told.truth).mean(),
@@ -279,7 +285,7 @@ def figures(told: Told) -> dict[str, float]:
         "beside/one future with noise/best_of_5_over_one_future": best_of(told, noisy, alike, FEW).mean() / far,
         "beside/even prior/mode_coverage_at_20": coverage(told, told.ways, even).mean(),
         "beside/even prior/ece": ece(chance_up(told, even), told.odds),
-        "beside/even prior/brier": np.mean((chance_up(told, even) - told.up) ** 2),
+        "beside/even prior/brier": brier_up(chance_up(told, even), told.up),
         "beside/even prior/best_of_5_over_one_future": best_of(told, told.ways, even, FEW).mean() / far,
     }
 

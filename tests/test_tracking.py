@@ -57,6 +57,14 @@ def test_it_learns_from_the_largest_miss_of_what_was_claimed_and_known() -> None
     assert [step.spreads for step in found] == [1.0] * 4
 
 
+def test_an_empty_band_is_not_everything() -> None:
+    """After many hits everything misses, after many misses nothing does: one is told and the other is not."""
+    follows = AdaptiveThreshold(0.5, gamma=1.0, scores=[1.0] * 10)
+    found = follow(np.zeros((3, HORIZON, 1)), np.zeros((3, HORIZON), bool), follows)
+    assert [step.spreads for step in found] == [1.0, -np.inf, 1.0]
+    assert [step.missed for step in found] == [False, True, False]
+
+
 def test_the_share_inside_is_kept_where_errors_grow_threefold() -> None:
     rng = np.random.default_rng(0)
     truth = rng.normal(0, 2, (4000, HORIZON, 1)) * np.where(np.arange(4000) < 2000, 1, 3)[:, None, None]

@@ -213,9 +213,9 @@ def imagine(
 def branch(
     model: Positional[Path],
     *,
-    codes: int = 4,
+    codes: int = 2,
     horizon: int = 18,
-    steps: int = 320,
+    steps: int = 240,
     seed: int = 0,
     data: Path | None = None,
 ) -> BranchesSummary:

@@ -113,7 +113,7 @@ def write_tracked(
         silent=sum(bool(step.abstained.all()) for step in steps),
         inside=1 - float(np.mean([step.missed for step in known])) if known else None,
         inside_fixed=float(np.mean(fixed)) if known else None,
-        unbounded=sum(bool(np.isinf(step.spreads)) for step in known),
+        unbounded=sum(step.spreads == np.inf for step in known),
         bound=follows.bound(),
         skipped=skipped,
         too_short=too_short,
