@@ -141,3 +141,20 @@ def test_the_page_and_the_summary_say_what_was_asked_for(name, says, tmp_path, m
     assert f"{name} at 8 (within 1), by the true state" in page
     assert says in page
     assert "Seen, foreseen<" in page
+
+
+def test_a_cost_that_fails_is_told_from_caution(tmp_path, monkeypatch):
+    """The guard takes the fallback and the run goes on; but who reads the summary must learn that it was an error."""
+    monkeypatch.setattr(fitted, "STEPS", 2)
+    mind, world = small_mind(tmp_path / "model"), small_world()
+    save_model(mind.folder, mind.model, {})
+
+    def fails(latents, actions):
+        raise IndexError("no such quantity")
+
+    inner = AgentActor(Agent(mind.model, SEARCH, torch.Generator().manual_seed(0), mind.heads), wanted=fails)
+    tasks = draw_tasks(world, TASKS).tasks
+    summary = carry_out(mind, world, guarded(mind, world, LOOSE, inner), tasks, 10, tmp_path / "run", command="test")
+    assert summary.audit.decisions > 0
+    said = f"{summary.audit.decisions} of {summary.audit.decisions} decisions fell back on an error"
+    assert any(said in note and "IndexError: no such quantity" in note for note in summary.notes)

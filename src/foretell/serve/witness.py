@@ -105,7 +105,7 @@ def carry_out(
         reached: list[int | None] = [int(run_tasks(world, [task], witness, budget).reached[0]) for task in tasks]
     if guard.margin is not None:
         guard.margin.save(out / MARGIN)
-    notes: list[str] = []
+    notes = _errors_noted(witness.decided)
     if unknown := to.unknown_in(world) if to else []:
         reached = [None] * len(tasks)
         notes.append(f"the world does not tell {', '.join(unknown)}: each task was carried on to the end of its budget")
@@ -124,6 +124,15 @@ def carry_out(
     found = audit(out / LOG)
     page = write_run(out, shown, guard.quantities, found, facts, world.fps / actor.skip)
     return RunSummary(page=page, reached=reached, audit=found, notes=notes)
+
+
+def _errors_noted(decided: Sequence[Sequence[Decision]]) -> list[str]:
+    """What must be said if the planner failed with an error: the fallback then looks like caution, and is a fault."""
+    every = [decision for of_task in decided for decision in of_task]
+    failed = [reason.words for decision in every for reason in decision.vetoes if reason.kind == "no plan"]
+    if not failed:
+        return []
+    return [f"{len(failed)} of {len(every)} decisions fell back on an error, not on a doubt; the first: {failed[0]}"]
 
 
 def _margins(guard: Guard) -> str:
