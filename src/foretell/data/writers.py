@@ -10,6 +10,7 @@ from types import TracebackType
 
 import av
 import numpy as np
+from av.video import VideoStream
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from foretell.errors import ConfigError, DataError, ShapeError
@@ -46,7 +47,9 @@ class VideoWriter:
         rate = Fraction(fps).limit_denominator(1001)
         self._pixels = "yuv420p" if crf else "rgb24"
         codec = "libx264" if crf else "libx264rgb"
-        self._stream = self._container.add_stream(codec, rate=rate, options={**ENCODER, "crf": str(crf)})
+        stream = self._container.add_stream(codec, rate=rate, options={**ENCODER, "crf": str(crf)})
+        assert isinstance(stream, VideoStream)
+        self._stream = stream
         self._stream.width, self._stream.height = width + width % 2, height + height % 2
         self._stream.pix_fmt = self._pixels
         self._stream.thread_count = 1
