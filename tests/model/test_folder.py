@@ -19,7 +19,7 @@ from foretell.model.world_model import ModelConfig, WorldModel
 choices: list[tuple[EncoderConfig, PredictorConfig]] = [
     (DenseConfig(latent_width=5, stem_channels=6, channels=7), RecurrentConfig(hidden=4)),
     (PooledConfig(latent_width=5, channels=3, hidden=7), CausalConfig(width=8, depth=2, heads=2, history=3)),
-    (WhatWhereConfig(latent_width=5, what=2, channels=3, hidden=7), CausalConfig(width=8, depth=1, heads=2, history=3)),
+    (WhatWhereConfig(latent_width=6, channels=3, points=4), CausalConfig(width=8, depth=1, heads=2, history=3)),
     (ViTConfig(latent_width=5, width=6, depth=1, heads=2), RecurrentConfig(hidden=4)),
 ]
 

@@ -5,12 +5,11 @@ import torch
 
 from foretell.data.actions import ActionSpace
 from foretell.data.clip import View
-from foretell.errors import DataError
 from foretell.model.actions import ActionConfig
 from foretell.model.encoders import PooledConfig
 from foretell.model.predictors import SteeredConfig
 from foretell.model.world_model import ModelConfig, WorldModel
-from foretell.train.heads import Cache, HeadsConfig, fit_heads, imagined_cache, measure_errors
+from foretell.train.heads import Cache, HeadsConfig, fit_heads, measure_errors
 
 LONG, CLIPS, FAR = 60, 40, 8
 ACTS = ActionConfig(space=ActionSpace(low=(-1.0,), high=(1.0,)), skip=2, mean=(0.0,), std=(1.0,))
@@ -92,25 +91,3 @@ def test_errors_are_of_stretches_that_share_no_moment(cache: Cache, heads) -> No
     torch.testing.assert_close(found.truth[:per_clip, :, 0].flatten(), came[0, 2 : 2 * 4 * per_clip + 1 : 2, 0])
     torch.testing.assert_close(found.between[:per_clip, :, 0].flatten(), came[0, 1 : 2 * 4 * per_clip + 1, 0])
     assert (found.foretold - found.now[:, None]).abs().max() < 1e-4
-
-
-def test_imagined_latents_stand_beside_what_truly_came(cache: Cache) -> None:
-    latents, states = imagined_cache(model_of(), cache, 3)  # a new model says that nothing changes
-    starts = LONG // ACTS.skip - 3
-    assert latents.shape == (CLIPS * starts * 3, 1, 3)
-    first = cache.latents[: 2 * starts : 2].repeat_interleave(3, 0)
-    torch.testing.assert_close(latents[: 3 * starts], first)
-    came = torch.stack([cache.states[2 * k : 2 * (k + starts) : 2] for k in (1, 2, 3)], 1).flatten(0, 1)
-    torch.testing.assert_close(states[: 3 * starts], came)
-    with pytest.raises(DataError, match="record longer ones"):
-        imagined_cache(model_of(), cache, 30)
-
-
-@torch.no_grad()
-def XX_a_probe_that_latents_reads_them_better(cache: Cache) -> None:
-    model = model_of()
-    latents, states = imagined_cache(model, cache, 5)
-    seen, also = (
-        fit_heads(model, cache, ("place",), HeadsConfig(steps=300, farthest=FAR, imagined=n), 0).probe for n in (0, 5)
-    )
-    assert (also(latents) - states).pow(2).mean() < (seen(latents) - states).pow(2).mean()

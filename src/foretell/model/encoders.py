@@ -42,25 +42,22 @@ class PooledConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class WhatWhereConfig:
-    """One token a frame in two parts: what is seen, wherever it is; and where. For small worlds whose things also turn.
+    """One token a frame in two halves: what is seen, wherever it is; and where. For small worlds whose things also turn.
 
-    A code that is free to choose first tells where things are, in ever finer waves, and which way they are turned hardly
-    ever; the first part here cannot tell where.
+    A code that is free to choose first tells where things are in ever finer waves, and which way they are turned hardly
+    ever: one half here cannot tell where, and the other cannot make waves.
     """
 
-    latent_width: int = 80
-    """D, width of the one token."""
-    what: int = 16
-    """How many of them, the first ones, are what; the rest are where."""
+    latent_width: int = 32
+    """D, an even number: the first half is what, the second where."""
     channels: int = 32
-    """Channels at a quarter of the picture's size; doubled at each halving."""
-    hidden: int = 512
-    """Width of the layer before the second part."""
+    """Channels at a quarter of the picture's size."""
+    points: int = 16
+    """Places in the picture that the second half is made of."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.what < self.latent_width:
-            got = f"what {self.what} of a latent width of {self.latent_width}"
-            raise ConfigError(f"what-where encoder: got {got}, expected 1 or more of each part")
+        if self.latent_width < 2 or self.latent_width % 2:
+            raise ConfigError(f"what-where encoder: got a latent width of {self.latent_width}, expected an even number")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,32 +152,46 @@ class PooledEncoder(nn.Module):
 
 
 class WhatWhereEncoder(nn.Module):
-    """What: a mean over the picture of what is seen at each place of it. Where: a pooled encoder. Side by side (P = 1).
+    """A mean over the picture of what is seen, and points on it, side by side in one token (P = 1).
 
-    What has no edges to tell a place by, and its first kernels overlap, so that it hears little of shifts below a stride.
+    The points are soft arg-maxima of learned maps (deep spatial autoencoders, arXiv 1509.06113), the mean is blind to where.
     """
 
     def __init__(self, config: WhatWhereConfig, height: int, width: int) -> None:
         super().__init__()
-        c, where = config.channels, config.latent_width - config.what
-        self.look = nn.Sequential(
+        c, half = config.channels, config.latent_width // 2
+        self.body = nn.Sequential(
             nn.Conv2d(3, c, 8, stride=4, padding=2, padding_mode="replicate"),
             nn.ReLU(inplace=True),
             ConvResidual(c, edge="replicate"),
             ConvResidual(c, edge="replicate"),
+        )
+        self.look = nn.Sequential(
             nn.Conv2d(c, 2 * c, 3, stride=2, padding=1, padding_mode="replicate"),
             nn.ReLU(inplace=True),
             nn.Conv2d(2 * c, 2 * c, 1),
             nn.ReLU(inplace=True),
         )
-        self.what = nn.Sequential(nn.Linear(2 * c, 2 * c), nn.ReLU(inplace=True), nn.Linear(2 * c, config.what))
-        self.where = PooledEncoder(PooledConfig(latent_width=where, channels=c, hidden=config.hidden), height, width)
-        self.norm = LatentNorm(config.what)
+        self.what = nn.Sequential(nn.Linear(2 * c, 2 * c), nn.ReLU(inplace=True), nn.Linear(2 * c, half))
+        self.point = nn.Conv2d(c, config.points, 1)
+        self.where = nn.Linear(2 * config.points, half)
+        self.norm = LatentNorm(config.latent_width)
 
     def forward(self, frames: Tensor) -> Tensor:
-        what = self.what(self.look(_images(frames)).float().mean((2, 3)))
-        seen = self.norm(rearrange(what, "(b t) d -> b t 1 d", b=frames.shape[0]))
-        return torch.cat([seen, self.where(frames)], -1)
+        maps = self.body(_images(frames))
+        what = self.what(self.look(maps).float().mean((2, 3)))
+        tokens = torch.cat([what, self.where(soft_points(self.point(maps)))], -1)
+        latents: Tensor = self.norm(rearrange(tokens, "(b t) d -> b t 1 d", b=frames.shape[0]))
+        return latents
+
+
+def soft_points(maps: Tensor) -> Tensor:
+    """Maps (N, K, H, W) -> the mean place (right, down) of each, from -1 to 1, weighed by its softmax: (N, 2 K)."""
+    height, width = maps.shape[2:]
+    weight = maps.float().flatten(2).softmax(-1).unflatten(2, (height, width))
+    right = weight.sum(2) @ torch.linspace(-1, 1, width, device=maps.device)
+    down = weight.sum(3) @ torch.linspace(-1, 1, height, device=maps.device)
+    return torch.cat([right, down], 1)
 
 
 class ViTEncoder(nn.Module):

@@ -46,8 +46,8 @@ class NextLatentConfig:
     inverse: float = 0.0
     """Weight of reading what was done from the latents before and after it; for models that act."""
     slow: float = 0.0
-    """Weight of the mean squared change from step to step. What is slow and hard to see, such as which way a thing is turned,
-    is learned late or never without it (slow features, Neural Computation 14, 2002)."""
+    """Weight of the mean squared change from step to step, in the first half of each latent. What is slow and hard to see, such
+    as which way a thing is turned, is learned late or never without it (slow features, Neural Computation 14, 2002)."""
     settle: float = 0.0
     """Share of the steps, the last ones, in which the encoder rests and the predictor learns on alone, what changes above all."""
 
@@ -109,7 +109,8 @@ class NextLatent(nn.Module):
             terms["vcreg"] = (deviation + 0.04 * covariance) / 5
         terms["within"] = within_clip(moving, floor=config.within_floor)
         if config.slow:
-            terms["slow"] = mse_loss(latents[:, 1:], latents[:, :-1])
+            half = latents[..., : latents.shape[-1] // 2]
+            terms["slow"] = mse_loss(half[:, 1:], half[:, :-1])
         if config.inverse:
             terms["inverse"] = self.inverse_error(model, latents, actions)
         if "carry" in self.weights:

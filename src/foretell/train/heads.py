@@ -34,8 +34,6 @@ class HeadsConfig:
     """Training steps of each head."""
     farthest: int = 20
     """Steps of the model between two moments of a clip that are told to be joined."""
-    imagined: int = 0
-    """Steps of the model ahead at whose imagined latents the probe learns to read, too, half of its time; 0: seen ones alone."""
     horizon: int = 5
     """Steps of the model over which foretold quantities are held against the true ones, for guardrails."""
 
@@ -85,47 +83,18 @@ def fit_heads(model: WorldModel, cache: Cache, quantities: tuple[str, ...], conf
     if heads.probe is not None:
         heads.probe.mean.copy_(cache.states.mean(0))
         heads.probe.std.copy_(cache.states.std(0).clamp_min(1e-3))
-        foretold = imagined_cache(model, cache, config.imagined) if config.imagined else None
-        _fit(heads.probe, lambda g: probe_error(heads, cache, g, foretold), config.steps, seed)
+        _fit(heads.probe, lambda g: probe_error(heads, cache, g), config.steps, seed)
     _fit(heads.inverse, lambda g: inverse_error(heads, pairs, g), config.steps, seed)
     _fit(heads.reach, lambda g: reach_error(heads, pairs, g), config.steps, seed)
     return heads.eval()
 
 
-def probe_error(
-    heads: Heads, cache: Cache, generator: torch.Generator, foretold: tuple[Tensor, Tensor] | None = None
-) -> Tensor:
-    """Squared error of quantities, each in units of its deviation; half of it of `foretold` latents and their true states."""
+def probe_error(heads: Heads, cache: Cache, generator: torch.Generator) -> Tensor:
+    """Squared error of quantities, each in units of its deviation."""
     assert heads.probe is not None
     at = torch.randint(len(cache.latents), (BATCH,), generator=generator)
-    latents, states = cache.latents[at], cache.states[at]
-    if foretold is not None:
-        also = torch.randint(len(foretold[0]), (BATCH,), generator=generator)
-        latents, states = torch.cat([latents, foretold[0][also]]), torch.cat([states, foretold[1][also]])
-    read = heads.probe(latents)
-    return mse_loss((read - states) / heads.probe.std, torch.zeros_like(read))
-
-
-@torch.no_grad()
-def imagined_cache(model: WorldModel, cache: Cache, steps: int) -> tuple[Tensor, Tensor]:
-    """Latents (N, P, D) imagined 1 to `steps` steps ahead, knowing what was done, and what truly was there then (N, Q).
-
-    Raises DataError if no clip is long enough.
-    """
-    assert model.config.actions is not None
-    skip, latents, states = model.config.actions.skip, [], []
-    for seen, memories, blocks, truth in _clips(model, cache):
-        starts = torch.arange(0, len(seen) - steps)
-        if not len(starts):
-            continue
-        ahead = starts[:, None] + torch.arange(steps)
-        latents.append(model.imagine(seen[starts], memories[starts], blocks[ahead]).flatten(0, 1))
-        states.append(truth[skip * (ahead + 1)].flatten(0, 1))
-    if not latents:
-        raise DataError(
-            f"heads: no clip is longer than {steps} steps of the model: record longer ones, or imagine fewer"
-        )
-    return torch.cat(latents), torch.cat(states)
+    read = heads.probe(cache.latents[at])
+    return mse_loss((read - cache.states[at]) / heads.probe.std, torch.zeros_like(read))
 
 
 def inverse_error(heads: Heads, pairs: _Pairs, generator: torch.Generator) -> Tensor:
