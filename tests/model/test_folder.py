@@ -11,7 +11,7 @@ import torch
 
 from foretell.data.clip import View
 from foretell.errors import CheckpointError
-from foretell.model.encoders import DenseConfig, EncoderConfig, PooledConfig, ViTConfig, WhatWhereConfig
+from foretell.model.encoders import DenseConfig, EncoderConfig, PooledConfig, ViTConfig
 from foretell.model.folder import add_to_sums, config_from_json, config_to_json, load_model, read_config, save_model
 from foretell.model.predictors import CausalConfig, PredictorConfig, RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel
@@ -19,7 +19,6 @@ from foretell.model.world_model import ModelConfig, WorldModel
 choices: list[tuple[EncoderConfig, PredictorConfig]] = [
     (DenseConfig(latent_width=5, stem_channels=6, channels=7), RecurrentConfig(hidden=4)),
     (PooledConfig(latent_width=5, channels=3, hidden=7), CausalConfig(width=8, depth=2, heads=2, history=3)),
-    (WhatWhereConfig(latent_width=6, channels=3, points=4), CausalConfig(width=8, depth=1, heads=2, history=3)),
     (ViTConfig(latent_width=5, width=6, depth=1, heads=2), RecurrentConfig(hidden=4)),
 ]
 
@@ -39,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("encoder", "predictor"), choices, ids=["dense", "pooled", "what-where", "vit"])
+@pytest.mark.parametrize(("encoder", "predictor"), choices, ids=["dense", "pooled", "vit"])
 @torch.no_grad()
 def test_round_trip_gives_equal_outputs(tmp_path, encoder, predictor):
     model = model_of(encoder, predictor)
@@ -53,7 +52,7 @@ def test_round_trip_gives_equal_outputs(tmp_path, encoder, predictor):
     assert torch.equal(loaded.rollout(latents, 3), model.rollout(latents, 3))
 
 
-@pytest.mark.parametrize(("encoder", "predictor"), choices, ids=["dense", "pooled", "what-where", "vit"])
+@pytest.mark.parametrize(("encoder", "predictor"), choices, ids=["dense", "pooled", "vit"])
 def test_settings_survive_json(encoder, predictor):
     config = ModelConfig(view=View(height=24, width=40), encoder=encoder, predictor=predictor)
     assert config_from_json(json.loads(json.dumps(config_to_json(config)))) == config

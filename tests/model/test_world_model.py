@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-import pytest
 import torch
 
 from foretell.data.clip import View
-from foretell.errors import ConfigError
-from foretell.model.encoders import DenseConfig, WhatWhereConfig, WhatWhereEncoder, mean_colours, soft_points
+from foretell.model.encoders import DenseConfig, mean_colours
 from foretell.model.predictors import RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel, scaled
 
@@ -72,25 +70,3 @@ def test_kept_colour_is_what_the_last_channels_say_and_nothing_learns_it():
     torch.testing.assert_close(latents, expected, atol=1e-3, rtol=1e-3)
     latents.sum().backward()
     assert all(p.grad is None or p.grad.abs().max() == 0 for p in model.encoder.parameters())
-
-
-def test_soft_points_are_where_the_maps_are_high():
-    maps = torch.zeros(2, 3, 5, 9)  # right from -1 to 1 in 9 columns, down in 5 rows
-    maps[0, 1, 4, 2] = maps[1, 2, 0, 8] = 50
-    points = soft_points(maps).view(2, 2, 3)
-    torch.testing.assert_close(points[0, :, 1], torch.tensor([-0.5, 1.0]))
-    torch.testing.assert_close(points[1, :, 2], torch.tensor([1.0, -1.0]))
-    assert points[0, :, [0, 2]].abs().max() < 1e-6
-
-
-@torch.no_grad()
-def test_one_half_cannot_tell_where_and_the_other_can():
-    torch.manual_seed(0)
-    encoder = WhatWhereEncoder(WhatWhereConfig(latent_width=6, channels=8, points=5), 64, 80).eval()
-    frames = torch.zeros(2, 1, 3, 64, 80)
-    frames[0, 0, 0, 24:32, 24:36] = frames[1, 0, 0, 32:40, 40:52] = 2.0  # the same thing, 8 px down and 16 to the right
-    here, there = encoder(frames)[:, 0, 0]
-    torch.testing.assert_close(here[:3], there[:3], atol=1e-5, rtol=1e-4)
-    assert (here[3:] - there[3:]).abs().min() > 1e-4
-    with pytest.raises(ConfigError, match="even number"):
-        WhatWhereConfig(latent_width=7)

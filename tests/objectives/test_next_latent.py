@@ -61,14 +61,6 @@ def test_an_oracle_errs_by_nothing():
     assert terms["within"].item() == pytest.approx(0.49, abs=1e-4)  # 0.5 less the epsilon under the root
 
 
-def test_slow_is_the_change_of_the_first_half():
-    objective, model = NextLatent(NextLatentConfig(slow=2.0)), model_of()
-    assert objective.weights["slow"] == 2
-    half = model.encode(video())[..., : model.config.encoder.latent_width // 2]
-    found = objective.terms(model, video(), generator())["slow"]
-    torch.testing.assert_close(found, (half[:, 1:] - half[:, :-1]).pow(2).mean())
-
-
 def test_terms_are_a_function_of_model_frames_and_generator():
     objective, model = NextLatent(NextLatentConfig(tokens=64, starts=2, within_floor=3)), model_of()
     for parameter in model.predictor.parameters():

@@ -252,7 +252,7 @@ def test_names_are_those_of_the_run():
     carrying = dataclasses.replace(small, predictor=RecurrentConfig(hidden=8, carry=True))
     for config, build in (
         (NextLatentConfig(), carrying),
-        (NextLatentConfig(inverse=2.0, slow=3.0), acting),
+        (NextLatentConfig(inverse=2.0), acting),
         (NextPixelsConfig(), small),
         (MaskedConfig(), small),
     ):

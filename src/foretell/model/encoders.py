@@ -41,26 +41,6 @@ class PooledConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WhatWhereConfig:
-    """One token a frame in two halves: what is seen, wherever it is; and where. For small worlds whose things also turn.
-
-    A code that is free to choose first tells where things are in ever finer waves, and which way they are turned hardly
-    ever: one half here cannot tell where, and the other cannot make waves.
-    """
-
-    latent_width: int = 32
-    """D, an even number: the first half is what, the second where."""
-    channels: int = 32
-    """Channels at a quarter of the picture's size."""
-    points: int = 16
-    """Places in the picture that the second half is made of."""
-
-    def __post_init__(self) -> None:
-        if self.latent_width < 2 or self.latent_width % 2:
-            raise ConfigError(f"what-where encoder: got a latent width of {self.latent_width}, expected an even number")
-
-
-@dataclass(frozen=True, kw_only=True)
 class ViTConfig:
     """A vision transformer; one token for every 8x8 pixels."""
 
@@ -74,7 +54,7 @@ class ViTConfig:
     """Attention heads."""
 
 
-EncoderConfig = DenseConfig | PooledConfig | WhatWhereConfig | ViTConfig | VJepaConfig
+EncoderConfig = DenseConfig | PooledConfig | ViTConfig | VJepaConfig
 
 TOKEN_PIXELS = 8
 """Edge of the square of pixels that one token of a dense encoder stands for."""
@@ -84,7 +64,7 @@ OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (1.0, 0.0, -1.0), (-0.5, 1.0, -0.5))
 
 def latent_grid(config: EncoderConfig, height: int, width: int) -> tuple[int, int]:
     """Rows and columns of tokens (P = rows * columns) for frames of `height` x `width` pixels."""
-    if isinstance(config, PooledConfig | WhatWhereConfig):
+    if isinstance(config, PooledConfig):
         return 1, 1
     if isinstance(config, VJepaConfig):
         return vjepa_grid(config, height, width, TOKEN_PIXELS)
@@ -151,49 +131,6 @@ class PooledEncoder(nn.Module):
         return latents
 
 
-class WhatWhereEncoder(nn.Module):
-    """A mean over the picture of what is seen, and points on it, side by side in one token (P = 1).
-
-    The points are soft arg-maxima of learned maps (deep spatial autoencoders, arXiv 1509.06113), the mean is blind to where.
-    """
-
-    def __init__(self, config: WhatWhereConfig, height: int, width: int) -> None:
-        super().__init__()
-        c, half = config.channels, config.latent_width // 2
-        self.body = nn.Sequential(
-            nn.Conv2d(3, c, 8, stride=4, padding=2, padding_mode="replicate"),
-            nn.ReLU(inplace=True),
-            ConvResidual(c, edge="replicate"),
-            ConvResidual(c, edge="replicate"),
-        )
-        self.look = nn.Sequential(
-            nn.Conv2d(c, 2 * c, 3, stride=2, padding=1, padding_mode="replicate"),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(2 * c, 2 * c, 1),
-            nn.ReLU(inplace=True),
-        )
-        self.what = nn.Sequential(nn.Linear(2 * c, 2 * c), nn.ReLU(inplace=True), nn.Linear(2 * c, half))
-        self.point = nn.Conv2d(c, config.points, 1)
-        self.where = nn.Linear(2 * config.points, half)
-        self.norm = LatentNorm(config.latent_width)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        maps = self.body(_images(frames))
-        what = self.what(self.look(maps).float().mean((2, 3)))
-        tokens = torch.cat([what, self.where(soft_points(self.point(maps)))], -1)
-        latents: Tensor = self.norm(rearrange(tokens, "(b t) d -> b t 1 d", b=frames.shape[0]))
-        return latents
-
-
-def soft_points(maps: Tensor) -> Tensor:
-    """Maps (N, K, H, W) -> the mean place (right, down) of each, from -1 to 1, weighed by its softmax: (N, 2 K)."""
-    height, width = maps.shape[2:]
-    weight = maps.float().flatten(2).softmax(-1).unflatten(2, (height, width))
-    right = weight.sum(2) @ torch.linspace(-1, 1, width, device=maps.device)
-    down = weight.sum(3) @ torch.linspace(-1, 1, height, device=maps.device)
-    return torch.cat([right, down], 1)
-
-
 class ViTEncoder(nn.Module):
     """Patches of 8x8 pixels, transformer blocks over the tokens of one frame."""
 
@@ -214,7 +151,7 @@ class ViTEncoder(nn.Module):
         return latents
 
 
-Encoder = DenseEncoder | PooledEncoder | WhatWhereEncoder | ViTEncoder | VJepaEncoder
+Encoder = DenseEncoder | PooledEncoder | ViTEncoder | VJepaEncoder
 
 
 def build_encoder(config: EncoderConfig, height: int, width: int) -> Encoder:
@@ -223,8 +160,6 @@ def build_encoder(config: EncoderConfig, height: int, width: int) -> Encoder:
         return DenseEncoder(config)
     if isinstance(config, PooledConfig):
         return PooledEncoder(config, height, width)
-    if isinstance(config, WhatWhereConfig):
-        return WhatWhereEncoder(config, height, width)
     if isinstance(config, VJepaConfig):
         return VJepaEncoder(config, latent_grid(config, height, width))
     return ViTEncoder(config, height, width)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -28,10 +26,9 @@ class LatentNorm(nn.Module):
 class ConvResidual(nn.Module):
     """relu(x + conv(x)) at one resolution: (N, C, H, W) -> same. No norm: on a CPU it costs as much as the convolution."""
 
-    def __init__(self, channels: int, edge: Literal["zeros", "replicate"] = "zeros") -> None:
-        """edge: what lies beyond the picture. Zeros tell every later layer where the edge is."""
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1, padding_mode=edge)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         return (x + self.conv(x)).relu_()

@@ -45,9 +45,6 @@ class NextLatentConfig:
     """Weight of carrying the picture on, where the predictor says how it moves; that teaches nothing else."""
     inverse: float = 0.0
     """Weight of reading what was done from the latents before and after it; for models that act."""
-    slow: float = 0.0
-    """Weight of the mean squared change from step to step, in the first half of each latent. What is slow and hard to see, such
-    as which way a thing is turned, is learned late or never without it (slow features, Neural Computation 14, 2002)."""
     settle: float = 0.0
     """Share of the steps, the last ones, in which the encoder rests and the predictor learns on alone, what changes above all."""
 
@@ -77,8 +74,6 @@ class NextLatent(nn.Module):
         self.config = config
         self.weights = {"next": config.next, "rollout": config.rollout, "within": config.within}
         self.weights[config.regularizer] = config.isotropy
-        if config.slow:
-            self.weights["slow"] = config.slow
         if model is not None and model.carries:
             self.weights["carry"] = config.carry
         if config.inverse:
@@ -108,9 +103,6 @@ class NextLatent(nn.Module):
             deviation, covariance = variance_covariance(spread)
             terms["vcreg"] = (deviation + 0.04 * covariance) / 5
         terms["within"] = within_clip(moving, floor=config.within_floor)
-        if config.slow:
-            half = latents[..., : latents.shape[-1] // 2]
-            terms["slow"] = mse_loss(half[:, 1:], half[:, :-1])
         if config.inverse:
             terms["inverse"] = self.inverse_error(model, latents, actions)
         if "carry" in self.weights:

@@ -32,7 +32,7 @@ HEADLINE_STEPS = 4
 """How far ahead the page's first sentence looks, as do the alarms."""
 NAMES_SHOWN = 500
 """Held-out clips that are named; the rest are in config.json."""
-TERMS = {term: term for term in ("next", "rollout", "within", "carry", "inverse", "slow", "masked")}
+TERMS = {term: term for term in ("next", "rollout", "within", "carry", "inverse", "masked")}
 TERMS |= {"sigreg": "isotropy", "vcreg": "isotropy"}
 """Terms of the loss -> the setting that weighs them."""
 
