@@ -12,7 +12,7 @@ from tyro.conf import Positional
 
 from foretell.errors import ConfigError
 from foretell.model.mind import Mind, load_mind
-from foretell.plan.actors import AgentActor, Aim
+from foretell.plan.actors import AgentActor
 from foretell.plan.agent import AgentConfig
 from foretell.plan.costs import Over
 from foretell.plan.decisions import Audit
@@ -54,7 +54,6 @@ def evaluate_planning(
     budget: int = 50,
     planner: PlannerName = "cem",
     mode: Literal["fast", "slow", "both"] = "both",
-    aim: Aim = "blend",
     over: Over = "sum",
     planner_seeds: int = 1,
     two_levels: bool = False,
@@ -76,10 +75,8 @@ def evaluate_planning(
         budget: Steps in which the goal must be reached.
         planner: How it searches; categorical for discrete actions.
         mode: fast: what the inverse model says; slow: search; both: search from there. All three stand in the table.
-        aim: What the goal image asks for: latents near its own, in reach (few steps away), both (blend), or its meaning: those
-            quantities that matter, as the probe reads them in it.
-        over: Which imagined steps should be at the goal: the last one, all of them (sum), or the best one (least): it need
-            only be passed.
+        over: Which imagined steps should be at the goal: the last one, all of them (sum), or the best one (least), where the
+            goal need only be passed and the way there leads away from it first.
         planner_seeds: How often all that is drawn is drawn anew.
         two_levels: The same agent also acts with sub-goals of the upper level; the model needs one (train --two-levels).
         changed_looks: Rooms: also in colours and sizes that the model has not seen.
@@ -106,7 +103,6 @@ def evaluate_planning(
     config = PlanningConfig(
         tasks=TaskConfig(episodes=episodes, goal_ahead=goal_ahead, budget=budget, frames=_frames(goal_ahead)),
         agent=agent,
-        aim=aim,
         over=over,
         planner_seeds=planner_seeds,
         two_levels=UpperPlanConfig() if two_levels else None,

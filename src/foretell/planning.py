@@ -22,7 +22,7 @@ from foretell.model.folder import read_config
 from foretell.model.mind import Mind
 from foretell.model.upper import Upper
 from foretell.model.world_model import WorldModel
-from foretell.plan.actors import AgentActor, Aim, Measured, OracleActor, PolicyActor, difference, image_cost, way_length
+from foretell.plan.actors import AgentActor, Aim, OracleActor, PolicyActor, difference, image_cost, way_length
 from foretell.plan.agent import Agent, AgentConfig
 from foretell.plan.costs import Over
 from foretell.plan.episodes import Actor, Task, TaskConfig, Tasks, draw_tasks, run_tasks
@@ -47,7 +47,7 @@ class PlanningConfig:
     agent: AgentConfig = field(default_factory=AgentConfig)
     """How the model's agent makes up its mind; all three modes stand in the table, this one leads it."""
     aim: Aim = "blend"
-    """What the goal image asks for: latent, reach, blend or meaning."""
+    """What the goal image asks for: latent, reach or blend."""
     over: Over = "sum"
     """Which imagined steps should be at the goal: last, sum or least."""
     planner_seeds: int = 1
@@ -129,10 +129,7 @@ def evaluate_in(
     seeds = range(config.planner_seeds)
 
     def agents(agent: AgentConfig) -> list[AgentActor]:
-        return [
-            AgentActor(one_agent(mind, agent, seed), config.aim, config.over, measured=measured(world))
-            for seed in seeds
-        ]
+        return [AgentActor(one_agent(mind, agent, seed), config.aim, config.over) for seed in seeds]
 
     for mode in MODES:
         runs.add(mode, world, agents(replace(config.agent, mode=mode)))
@@ -153,9 +150,7 @@ def evaluate_in(
     add_floors(runs, world, config, mind.model)
     lead = config.agent.mode
     metrics = model_figures(runs, lead) | {
-        f"seconds of one plan, {mode}": seconds_of_one_plan(
-            mind, replace(config.agent, mode=mode), config, tasks, measured(world)
-        )
+        f"seconds of one plan, {mode}": seconds_of_one_plan(mind, replace(config.agent, mode=mode), config, tasks)
         for mode in MODES
     }
     floors = floor_figures(runs)
@@ -221,19 +216,19 @@ def add_floors(runs: Runs, world: ActWorld, config: PlanningConfig, model: World
     if not given:
         return
     assert model.config.actions is not None
-    distance = way_length if isinstance(world, Rooms) else difference(measured(world))
+    distance = way_length if isinstance(world, Rooms) else difference(*measured(world))
     agent = config.agent
     oracle = OracleActor(model.config.actions, agent.planner, agent.horizon, torch.Generator().manual_seed(0), distance)
     runs.add("oracle", world, [oracle], runs.tasks[:given])
 
 
-def measured(world: ActWorld) -> Measured:
-    """Which quantities are far from the goal's, and what difference of each matters: for the oracle, and for aim meaning."""
+def measured(world: ActWorld) -> tuple[list[int], list[float]]:
+    """Which quantities are far from the goal's, and what difference of each matters: for the oracle outside rooms."""
     if isinstance(world, PushT):  # 20 of 512 along each axis, 20 degrees
         units = dict.fromkeys(("agent_x", "agent_y", "block_x", "block_y"), 20 / world.pixel)
         units |= dict.fromkeys(("block_cos", "block_sin"), 0.35)
-        return Measured(tuple(units), tuple(units.values()))
-    return Measured(world.quantities, (1.0,) * len(world.quantities))
+        return [world.quantities.index(name) for name in units], list(units.values())
+    return list(range(len(world.quantities))), [1.0] * len(world.quantities)
 
 
 def model_figures(runs: Runs, lead: str) -> dict[str, Figure]:
@@ -260,9 +255,7 @@ def floor_figures(runs: Runs) -> dict[str, Figure]:
     return {f"success, {name}": success(runs[name]) for name in ("random", "scripted", "oracle") if name in runs}
 
 
-def seconds_of_one_plan(
-    mind: Mind, agent: AgentConfig, config: PlanningConfig, tasks: Tasks, matters: Measured
-) -> Figure:
+def seconds_of_one_plan(mind: Mind, agent: AgentConfig, config: PlanningConfig, tasks: Tasks) -> Figure:
     """Processor seconds from a frame to a plan, for one environment: lowest, median and highest of several."""
     taken = []
     for number in range(TIMED):
@@ -272,7 +265,7 @@ def seconds_of_one_plan(
         goal = one.encode(task.goal_frame[None])
         before = time.process_time()
         one.see(task.goal_frame[None])
-        one.propose(image_cost(config.aim, goal, mind.heads, config.over, matters), goal)
+        one.propose(image_cost(config.aim, goal, mind.heads, config.over), goal)
         taken.append(time.process_time() - before)
     return {"value": statistics.median(taken), "low": min(taken), "high": max(taken), "n": TIMED}
 

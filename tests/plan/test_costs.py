@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from foretell.errors import ConfigError, ShapeError
-from foretell.plan.costs import Effort, Forbidden, GoalLatent, GoalQuantities, Reach, Region, Weighted
+from foretell.plan.costs import Effort, Forbidden, GoalLatent, Reach, Region, Weighted
 
 B, S, T, P, D, A = 2, 3, 4, 5, 6, 7
 
@@ -41,13 +41,6 @@ def test_goal_latent(future):
     half = goal.clone()
     half[:, :, ::2] += 2  # half of all numbers are 2 off: the mean counts
     assert GoalLatent(half, over="least")(goal[:, None, None], future[1]).tolist() == [[2.0], [2.0]]
-
-
-def test_goal_quantities(future):
-    # read twice the second number, in units of 2: how far the value itself is from the goal's
-    cost = GoalQuantities(read, goal, (1,), (2.0,))
-    assert torch.equal(cost(*future), GoalLatent(goal)(*future))
-    assert GoalQuantities(read, goal, (1, 0), (2.0, 0.5), over="least")(*future)[0].tolist() == [0, 5 * 81, 5 * 361]
 
 
 def test_reach_counts_the_steps_its_head_says(future):
@@ -91,7 +84,6 @@ def test_weighted(future):
     [
         GoalLatent(goal),
         GoalLatent(goal + 0.25, over="least"),
-        GoalQuantities(read, goal + 0.25, (0, 1), (1.0, 2.0), over="sum"),
         Reach(head, goal, over="sum"),
         Region(read, (0,), (50.0,), (50.0,)),
         Region(read, (0, 1), (500.0, 600.0), (700.0, 800.0)),
@@ -115,9 +107,6 @@ def test_slopes_reach_the_actions(future):
     ("make", "error"),
     [
         (lambda: GoalLatent(torch.zeros(P, D)), ShapeError),
-        (lambda: GoalQuantities(read, torch.zeros(P, D), (0,), (1.0,)), ShapeError),
-        (lambda: GoalQuantities(read, goal, (0, 1), (1.0,)), ConfigError),
-        (lambda: GoalQuantities(read, goal, (0,), (0.0,)), ConfigError),
         (lambda: Reach(head, torch.zeros(B, D)), ShapeError),
         (lambda: Region(read, (0,), (1.0,), (1.0,), (0.0,)), ConfigError),
         (lambda: Region(read, (0,), (float("nan"),), (float("nan"),)), ConfigError),

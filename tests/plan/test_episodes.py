@@ -9,7 +9,6 @@ import torch
 from foretell.errors import ConfigError, DataError
 from foretell.plan.actors import (
     AgentActor,
-    Measured,
     OracleActor,
     PolicyActor,
     difference,
@@ -199,7 +198,7 @@ def test_the_agent_acts_within_limits_and_does_as_well_beside_others_as_alone(dr
 
 def test_an_oracle_solves_them_all(drawn):
     model, _ = small_model()
-    for distance in (way_length, difference(Measured(("x", "y"), (1.0, 1.0)))):
+    for distance in (way_length, difference((0, 1), (1.0, 1.0))):
         planner, chance = CEMConfig(samples=64, iterations=3, elites=8), torch.Generator().manual_seed(0)
         oracle = OracleActor(model.config.actions, planner, 4, chance, distance)
         found = run_tasks(small_world(), drawn.tasks, oracle, FEW.budget)
@@ -249,19 +248,6 @@ def test_a_goal_image_asks_for_nearness_and_haste():
     torch.testing.assert_close(blend, soon + 4 * near)
     with pytest.raises(ConfigError, match="no heads"):
         image_cost("reach", goal, None)
-
-
-def test_a_goal_image_means_the_quantities_that_matter():
-    _, heads = small_model()
-    goal, futures = torch.randn(2, 1, 6), torch.randn(2, 3, 4, 1, 6)
-    at_goal = goal[:, None, None].expand(2, 3, 4, 1, 6)
-    matters = Measured(("y",), (0.5,))
-    assert image_cost("meaning", goal, heads, "last", matters)(at_goal, futures).abs().max() < 1e-9
-    off = (heads.probe(futures) - heads.probe(goal)[:, None, None])[:, :, -1, 1] / 0.5
-    torch.testing.assert_close(image_cost("meaning", goal, heads, "last", matters)(futures, futures), off**2)
-    for nothing in (None, Measured(("block_x",), (1.0,))):
-        with pytest.raises(ConfigError, match="got x, y"):
-            image_cost("meaning", goal, heads, "last", nothing)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from foretell.model.actions import ActionConfig
 from foretell.model.heads import Heads
 from foretell.plan.agent import Agent, Excess
 from foretell.plan.candidates import Judged
-from foretell.plan.costs import Cost, GoalLatent, GoalQuantities, Over, Reach, Weighted
+from foretell.plan.costs import Cost, GoalLatent, Over, Reach, Weighted
 from foretell.plan.episodes import Acts, Task
 from foretell.plan.planners import Plan, PlannerConfig, make_plan, shifted
 from foretell.worlds.floorplan import advance, look_up, steps_to
@@ -24,40 +24,19 @@ from foretell.worlds.policies import Policy, PolicyName, policy
 from foretell.worlds.rooms import Rooms
 from foretell.worlds.world import ActWorld, Restorable
 
-Aim = Literal["latent", "reach", "blend", "meaning"]
-"""What a goal image asks for: latents near its own; few steps to it, as the head says; both; or, of the quantities that the
-probe reads, those that matter as it reads them there."""
+Aim = Literal["latent", "reach", "blend"]
+"""What a goal image asks for: latents near its own; few steps to it, as the head says; or both."""
 NEARNESS = 4.0
 """Steps that a mean squared distance of 1 between latents counts as, where both are asked for."""
 
 
-class Measured(NamedTuple):
-    """Which quantities of a world matter at a goal, and how much."""
-
-    names: tuple[str, ...]
-    units: tuple[float, ...]
-    """The difference of each that matters, in its own units."""
-
-
-def image_cost(
-    aim: Aim, goal: Tensor, heads: Heads | None, over: Over = "sum", measured: Measured | None = None
-) -> Cost:
-    """The cost of not being at a goal, given its latents (B, P, D); aim meaning asks for what is `measured`.
-
-    Raises ConfigError if it needs heads, or quantities that nobody told the model of.
-    """
+def image_cost(aim: Aim, goal: Tensor, heads: Heads | None, over: Over = "sum") -> Cost:
+    """The cost of not being at a goal, given its latents (B, P, D). Raises ConfigError if it needs heads."""
     near = GoalLatent(goal, over=over)
     if aim == "latent":
         return near
     if heads is None:
-        raise ConfigError(f"aim {aim}: needs the model's heads, got no heads; aim at latents")
-    if aim == "meaning":
-        missing = [] if measured is None else [name for name in measured.names if name not in heads.quantities]
-        if heads.probe is None or measured is None or missing:
-            got = f"got {', '.join(heads.quantities) or 'none'}"
-            raise ConfigError(f"aim meaning: needs a probe of the quantities that matter, {got}; aim at latents")
-        indices = tuple(heads.quantities.index(name) for name in measured.names)
-        return GoalQuantities(heads.probe, goal, indices, measured.units, over=over)
+        raise ConfigError(f"aim {aim}: needs the model's reachability head, got no heads; aim at latents")
     soon = Reach(heads.reach, goal, over=over)
     return soon if aim == "reach" else Weighted(((1.0, soon), (NEARNESS, near)))
 
@@ -65,22 +44,15 @@ def image_cost(
 class AgentActor:
     """The model's agent, after a goal image or whatever else is wanted. It looks at frames alone."""
 
-    def __init__(
-        self,
-        agent: Agent,
-        aim: Aim = "blend",
-        over: Over = "sum",
-        wanted: Cost | None = None,
-        measured: Measured | None = None,
-    ) -> None:
-        """wanted: a cost in place of that of the goal images, for all environments alike. measured: for aim meaning.
+    def __init__(self, agent: Agent, aim: Aim = "blend", over: Over = "sum", wanted: Cost | None = None) -> None:
+        """wanted: a cost in place of that of the goal images, for all environments alike.
 
         Raises ConfigError if the agent reacts: the inverse model knows no other goals than images.
         """
         mode = agent.config.mode
         if wanted is not None and mode != "slow":
             raise ConfigError(f"agent: mode {mode} reacts to a goal image, and there is none; use mode slow")
-        self.agent, self.aim, self.over, self.wanted, self.measured = agent, aim, over, wanted, measured
+        self.agent, self.aim, self.over, self.wanted = agent, aim, over, wanted
         self.skip = agent.actions.skip
 
     def begin(self, worlds: Sequence[ActWorld], tasks: Sequence[Task]) -> None:
@@ -105,7 +77,7 @@ class AgentActor:
     def propose(self, live: np.ndarray, excess: Excess | None = None) -> Plan:
         """The agent's plan for the environments `live` (n,), after what was seen last; excess: constraints."""
         goal = self.goals[torch.from_numpy(live)]
-        cost = self.wanted or image_cost(self.aim, goal, self.agent.heads, self.over, self.measured)
+        cost = image_cost(self.aim, goal, self.agent.heads, self.over) if self.wanted is None else self.wanted
         return self.agent.propose(cost, goal, excess)
 
 
@@ -227,11 +199,11 @@ def way_length(world: ActWorld, goal: np.ndarray) -> Distance:
     return far
 
 
-def difference(measured: Measured) -> Callable[[ActWorld, np.ndarray], Distance]:
-    """In any world: the norm of the differences of what is measured."""
+def difference(indices: Sequence[int], units: Sequence[float]) -> Callable[[ActWorld, np.ndarray], Distance]:
+    """In any world: the norm of the differences of some quantities, each in units that matter."""
 
     def between(world: ActWorld, goal: np.ndarray) -> Distance:
-        at, unit = [world.quantities.index(name) for name in measured.names], np.asarray(measured.units)
+        at, unit = list(indices), np.asarray(units)
         return lambda states: np.linalg.norm((states[..., at] - goal[at]) / unit, axis=-1)
 
     return between

@@ -68,39 +68,6 @@ class Reach:
 
 
 @dataclass(frozen=True, eq=False)
-class GoalQuantities:
-    """Be where quantities are as in the goal image: squared differences, each in units of its scale, summed.
-
-    Latents are near each other in all that they hold, much of which does not matter; this speaks of what does.
-    """
-
-    read: Read
-    """Gives the quantities (..., Q) of latents (..., P, D); the goal's are read the same way."""
-    goal: Tensor
-    """(B, P, D), the latents of the goal image."""
-    indices: tuple[int, ...]
-    """Which K of the Q quantities."""
-    scale: tuple[float, ...]
-    """K differences that matter, each costs 1."""
-    _: KW_ONLY
-    over: Over = "last"
-    """Which steps count."""
-
-    def __post_init__(self) -> None:
-        _check_goal(self.goal)
-        if not self.indices or len(self.indices) != len(self.scale):
-            got = f"{len(self.indices)} indices and {len(self.scale)} scales"
-            raise ConfigError(f"cost quantities: got {got}, expected as many, one or more")
-        _check_scales(self.scale)
-
-    def __call__(self, latents: Tensor, actions: Tensor) -> Tensor:
-        """latents (B, S, T, P, D) -> (B, S)."""
-        wanted, found = (self.read(x)[..., list(self.indices)] for x in (self.goal, latents))
-        off = (found - wanted[:, None, None]) / found.new_tensor(self.scale)
-        return over_steps(off.pow(2).sum(-1), self.over)
-
-
-@dataclass(frozen=True, eq=False)
 class Region:
     """Be inside a box of quantities: squared distance to it, 0 inside; each quantity in units of its scale.
 
