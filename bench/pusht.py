@@ -53,7 +53,7 @@ def main() -> None:
     )
     run_training(Store.open(work / "store"), folder, run)
     print(f"{(time.process_time() - began) / 60:.1f} CPU-minutes of training", flush=True)
-    evaluate_planning(folder, arguments.out, world="pusht")
+    evaluate_planning(folder, arguments.out, world="pusht", over="least")
 
 
 if __name__ == "__main__":

@@ -60,12 +60,13 @@ def test_the_model_folder_has_heads_and_says_how_it_errs(road: Path) -> None:
 
 
 def test_evaluate_planning_writes_floors_and_ceiling(road: Path, tmp_path: Path) -> None:
-    few = ["--episodes", "3", "--budget", "10", "--size", "32", "--goal-ahead", "20"]
+    few = ["--episodes", "3", "--budget", "10", "--size", "32", "--goal-ahead", "20", "--over", "least"]
     assert main(["evaluate", "planning", f"{road}/model", "--out", f"{tmp_path}/r.json", *few]) == 0
     result = json.loads((tmp_path / "r.json").read_text())
     assert {"success, random", "success, scripted", "success, oracle"} <= result["baselines"].keys()
     assert result["metrics"]["success"]["n"] == 3
     assert result["protocol"]["config"]["tasks"]["goal_ahead"] == 20
+    assert result["protocol"]["config"]["over"] == "least"
 
 
 def test_a_guarded_run_can_be_looked_at_and_audited(

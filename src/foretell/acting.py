@@ -14,6 +14,7 @@ from foretell.errors import ConfigError
 from foretell.model.mind import Mind, load_mind
 from foretell.plan.actors import AgentActor
 from foretell.plan.agent import AgentConfig
+from foretell.plan.costs import Over
 from foretell.plan.decisions import Audit
 from foretell.plan.decisions import audit as audit_log
 from foretell.plan.episodes import TaskConfig, draw_tasks
@@ -53,6 +54,7 @@ def evaluate_planning(
     budget: int = 50,
     planner: PlannerName = "cem",
     mode: Literal["fast", "slow", "both"] = "both",
+    over: Over = "sum",
     planner_seeds: int = 1,
     two_levels: bool = False,
     changed_looks: bool = False,
@@ -73,6 +75,8 @@ def evaluate_planning(
         budget: Steps in which the goal must be reached.
         planner: How it searches; categorical for discrete actions.
         mode: fast: what the inverse model says; slow: search; both: search from there. All three stand in the table.
+        over: Which imagined steps should be at the goal: the last one, all of them (sum), or the best one (least), where the
+            goal need only be passed and the way there leads away from it first.
         planner_seeds: How often all that is drawn is drawn anew.
         two_levels: The same agent also acts with sub-goals of the upper level; the model needs one (train --two-levels).
         changed_looks: Rooms: also in colours and sizes that the model has not seen.
@@ -99,6 +103,7 @@ def evaluate_planning(
     config = PlanningConfig(
         tasks=TaskConfig(episodes=episodes, goal_ahead=goal_ahead, budget=budget, frames=_frames(goal_ahead)),
         agent=agent,
+        over=over,
         planner_seeds=planner_seeds,
         two_levels=UpperPlanConfig() if two_levels else None,
     )

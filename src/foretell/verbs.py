@@ -35,6 +35,7 @@ def record(
     frames: int | None = None,
     size: int = 64,
     workers: int = 1,
+    lossless: bool = False,
     policy: Literal["random", "smooth", "scripted", "mixed"] = "mixed",
     layout: Literal["two", "four"] = "two",
     hazards: int = 0,
@@ -63,6 +64,7 @@ def record(
         frames: Frames of an episode; 32 in physics and chance, 24 of the buoy, 100 elsewhere, unless given.
         size: Pixels of a side.
         workers: Processes side by side.
+        lossless: Videos hold every pixel as the world shows it, for a model that will act there; few browsers play them.
         policy: Rooms, pusht, gym: who acts; mixed draws one of the three for each video.
         layout: Rooms: how many of them.
         hazards: Rooms: discs that can be entered and must not, 0 to 4.
@@ -83,11 +85,11 @@ def record(
     from foretell.worlds.named import named_world
     from foretell.worlds.record import record as record_world
 
-    about_the_recording = ("world", "out", "episodes", "seed", "workers")
+    about_the_recording = ("world", "out", "episodes", "seed", "workers", "lossless")
     asked = inspect.signature(record).parameters.items()
     options = {key: given[key] for key, its in asked if key not in about_the_recording and given[key] != its.default}
     made = named_world(world, options)
-    return record_world(made, Path(out), episodes=episodes, seed=seed, workers=workers)
+    return record_world(made, Path(out), episodes=episodes, seed=seed, workers=workers, lossless=lossless)
 
 
 def ingest(

@@ -30,6 +30,13 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.concatenate([chunk.seconds for chunk in chunks]), np.arange(21) / 12.5, atol=1e-4)
 
 
+def test_lossless_is_equal_to_the_bit(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (9, 48, 64, 3), np.uint8)
+    write_video(tmp_path / "a.mp4", frames, fps=10, crf=0)
+    chunks = list(read(find_sources(tmp_path / "a.mp4")[0], View(height=48, width=64, fps=10)))
+    assert np.array_equal(np.concatenate([chunk.frames for chunk in chunks]), frames)
+
+
 def test_any_browser_can_play_it_from_the_first_bytes(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", scene(5, 32, 48), fps=10)
     data = (tmp_path / "a.mp4").read_bytes()

@@ -150,6 +150,7 @@ def test_seeds_share_no_episode():
         ({"seed": 2}, "holds a recording of seed 1, asked for 2; use another folder"),
         ({"world": Physics(size=48, frames=21)}, "holds a recording of world Physics.size=32"),
         ({"episodes": 1}, "holds a recording of 2 episodes, asked for 1"),
+        ({"lossless": True}, "holds a recording of lossless False, asked for True"),
     ],
 )
 def test_another_recording_is_not_written_over(tmp_path, change, words):

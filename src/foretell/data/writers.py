@@ -10,6 +10,7 @@ from types import TracebackType
 
 import av
 import numpy as np
+from av.video import VideoStream
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from foretell.errors import ConfigError, DataError, ShapeError
@@ -24,10 +25,10 @@ KEEP_SIZE_WITHOUT_RINGING = Interpolation.AREA
 class VideoWriter:
     """Write one mp4 as frames arrive (H.264, yuv420p, index at the front). Use it in a `with` block.
 
-    The file appears under its name only when the block ends without an error; until then it is a hidden
-    `.part` file in the same folder. An odd height or width is padded by one repeated edge pixel, since yuv420p
-    halves both. Raises ConfigError for an impossible rate, ShapeError for frames of another size and DataError if
-    the file cannot be written or no frame came.
+    At crf 0 it is lossless, colours too; few browsers play that. The file appears under its name only when the block ends
+    without an error; until then it is a hidden `.part` file in the same folder. An odd height or width is padded by one
+    repeated edge pixel, since yuv420p halves both. Raises ConfigError for an impossible rate, ShapeError for frames of
+    another size and DataError if the file cannot be written or no frame came.
     """
 
     def __init__(self, path: Path | str, fps: float, height: int, width: int, crf: int = 16) -> None:
@@ -44,14 +45,18 @@ class VideoWriter:
         except OSError as error:
             raise self._cannot_write(error) from error
         rate = Fraction(fps).limit_denominator(1001)
-        self._stream = self._container.add_stream("libx264", rate=rate, options={**ENCODER, "crf": str(crf)})
+        self._pixels = "yuv420p" if crf else "rgb24"
+        codec = "libx264" if crf else "libx264rgb"
+        stream = self._container.add_stream(codec, rate=rate, options={**ENCODER, "crf": str(crf)})
+        assert isinstance(stream, VideoStream)
+        self._stream = stream
         self._stream.width, self._stream.height = width + width % 2, height + height % 2
-        self._stream.pix_fmt = "yuv420p"
+        self._stream.pix_fmt = self._pixels
         self._stream.thread_count = 1
-        context = self._stream.codec_context
-        # Say which colours these are; players guess otherwise, and guess differently.
-        context.colorspace, context.color_primaries = BT601, BT709
-        context.color_trc, context.color_range = BT709, LIMITED
+        if crf:  # say which colours these are; players guess otherwise, and guess differently
+            context = self._stream.codec_context
+            context.colorspace, context.color_primaries = BT601, BT709
+            context.color_trc, context.color_range = BT709, LIMITED
 
     def write(self, frames: np.ndarray) -> None:
         """Append one frame (H, W, 3) or several (T, H, W, 3), uint8."""
@@ -70,7 +75,7 @@ class VideoWriter:
     def _encode(self, pixels: np.ndarray) -> None:
         frame = self._reformatter.reformat(
             av.VideoFrame.from_ndarray(pixels, format="rgb24"),
-            format="yuv420p",
+            format=self._pixels,
             interpolation=KEEP_SIZE_WITHOUT_RINGING,
             threads=1,
         )

@@ -25,6 +25,8 @@ from foretell.worlds.played import Played
 from foretell.worlds.world import World
 
 _ROWS_AT_ONCE = 100_000
+USUAL_CRF = 16
+"""Of H.264, beside which nobody sees a difference."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,14 @@ class RecordSummary:
 
 
 def record(
-    world: World, out: Path | str, *, episodes: int, seed: int, workers: int = 1, progress: bool = True
+    world: World,
+    out: Path | str,
+    *,
+    episodes: int,
+    seed: int,
+    workers: int = 1,
+    progress: bool = True,
+    lossless: bool = False,
 ) -> RecordSummary:
     """Write `episodes` videos of a world and the table of their true states to the folder `out`.
 
@@ -59,6 +68,9 @@ def record(
     is; its columns are episode, file, frame, object and the world's states. A world without objects has a row a frame.
     Where somebody acts (Played), actions.parquet has a row a frame as well: file, frame, action_0 and on; and
     recording.json says what may be done: {"low": [...], "high": [...], "discrete": bool} under "actions".
+
+    lossless: videos hold every pixel as the world shows it, which few browsers play; else they are good to look at, and half
+    the colour resolution.
 
     A run that was cut short is finished by the same call; a longer one continues it. Several workers are processes of
     their own, so a script that asks for them must keep its own work under `if __name__ == "__main__"`.
@@ -70,13 +82,13 @@ def record(
         got = f"episodes {episodes}, seed {seed}, workers {workers}"
         raise ConfigError(f"record: got {got}; expected at least 1 episode, a seed from 0 up, at least 1 worker")
     _import_pyarrow()  # before an hour's work, not after it
-    _open_folder(out, world, episodes, seed)
+    _open_folder(out, world, episodes, seed, lossless)
     acted = isinstance(world, Played)
     states, actions = _Table(out / STATES), _Table(out / ACTIONS)
     written = frames = 0
     bar = progress_bar(episodes, "record", "episode") if progress else None
     try:
-        for i, made in enumerate(_episodes(world, out, episodes, seed, workers)):
+        for i, made in enumerate(_episodes(world, out, episodes, seed, workers, lossless)):
             file = episode_path(out, seed, i).name
             states.add(table_rows(i, file, made.states))
             if made.actions is not None:
@@ -118,20 +130,21 @@ class _Made(NamedTuple):
     """Whether its video had still to be written."""
 
 
-def _record_episode(world: World, path: Path, seed: int) -> _Made:
+def _record_episode(world: World, path: Path, seed: int, crf: int) -> _Made:
     """Make one episode. A video under its name is complete."""
     clip: Clip = world.episode(seed)
     new = not path.exists()
     if new:
         from foretell.data.writers import write_video
 
-        write_video(path, clip.frames, clip.fps)
+        write_video(path, clip.frames, clip.fps, crf=crf)
     return _Made(clip.states, clip.actions, len(clip.frames), new)
 
 
-def _episodes(world: World, out: Path, episodes: int, seed: int, workers: int) -> Iterator[_Made]:
+def _episodes(world: World, out: Path, episodes: int, seed: int, workers: int, lossless: bool) -> Iterator[_Made]:
     """Every episode in order, whoever makes it; only a few episodes ahead, so that memory stays bounded."""
-    tasks = ((world, episode_path(out, seed, i), episode_seed(seed, i)) for i in range(episodes))
+    crf = 0 if lossless else USUAL_CRF
+    tasks = ((world, episode_path(out, seed, i), episode_seed(seed, i), crf) for i in range(episodes))
     if workers == 1:
         for task in tasks:
             yield _record_episode(*task)
@@ -157,10 +170,10 @@ def _leave_interrupts_to_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent lets each finish its episode
 
 
-def _open_folder(out: Path, world: World, episodes: int, seed: int) -> None:
+def _open_folder(out: Path, world: World, episodes: int, seed: int, lossless: bool) -> None:
     """Claim the folder for this recording, or make sure that it is this recording that it holds."""
     path = out / RECORDING
-    settings: dict[str, Any] = {"world": repr(world), "seed": seed, "episodes": episodes}
+    settings: dict[str, Any] = {"world": repr(world), "seed": seed, "episodes": episodes, "lossless": lossless}
     if isinstance(world, Played):
         space = world.actions
         settings["actions"] = {"low": list(space.low), "high": list(space.high), "discrete": space.discrete}
@@ -180,12 +193,14 @@ def _open_folder(out: Path, world: World, episodes: int, seed: int) -> None:
 def _check_same_recording(path: Path, settings: dict[str, Any]) -> None:
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
-        held_world, held_seed, held_episodes = held["world"], held["seed"], int(held["episodes"])
+        before = {"lossless": False} | held
+        held_episodes = int(held["episodes"])
+        differ = [name for name in ("world", "seed", "lossless") if before[name] != settings[name]]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: is damaged ({error!r}); record to an empty folder") from error
-    for name, got, asked in (("world", held_world, settings["world"]), ("seed", held_seed, settings["seed"])):
-        if got != asked:
-            raise DataError(f"{path.parent}: holds a recording of {name} {got}, asked for {asked}; use another folder")
+    for name in differ:
+        got, asked = before[name], settings[name]
+        raise DataError(f"{path.parent}: holds a recording of {name} {got}, asked for {asked}; use another folder")
     if held_episodes > settings["episodes"]:
         asked = settings["episodes"]
         raise DataError(
