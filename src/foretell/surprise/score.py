@@ -101,7 +101,7 @@ class Whitening(NamedTuple):
     """What normal residuals look like, for each of H horizons."""
 
     precision: Tensor  # (H, D, D) inverse covariance, divided by D: the whitened error is 1 on average
-    scale: Tensor  # (H, 1 + C) error of a frame's worst tokens that 1 in 20 exceed: whitened, and of each kept channel
+    scale: Tensor  # (H,) whitened error of a frame's worst tokens that 1 in 20 exceed
     looks: Tensor  # (2,) contrast below which looks are not judged the more strictly; what is wrong with them in normal footage
 
 
@@ -109,7 +109,7 @@ class Errors(NamedTuple):
     """How wrong each of W words was about each step and token; NaN where there was no word."""
 
     raw: Tensor  # (T, W, rows, columns) squared latent error, mean over D
-    whitened: Tensor  # (T, W, rows, columns) the largest of 1 + C, in units of normal error, over the neighbourhood
+    whitened: Tensor  # (T, W, rows, columns) in units of normal error, mean over the neighbourhood
     ahead: Tensor  # (T, W) how many steps before it was spoken; 0: no word
     looks: Tensor  # (T, rows, columns) how wrong it looks, in units of normal; 0 where the model carries no picture on
 
@@ -138,7 +138,7 @@ class LatentScorer:
         errors = self._errors(seen)
         strange = torch.full((len(frames),), torch.nan) if self.passing is None else self.passing.next(*seen.passing)
         # words about one thing may miss it in different places
-        wrong = worst_tokens(errors.whitened[..., None], self.config.worst)[..., 0].nanmean(1)
+        wrong = worst_tokens(errors.whitened, self.config.worst).nanmean(1)
         surprise, heat = wrong.maximum(errors.looks.amax((1, 2))), errors.whitened.nanmean(1).maximum(errors.looks)
         return Scores(surprise.numpy(), errors.raw.nanmean((1, 2, 3)).numpy(), heat.numpy(), strange.numpy())
 
@@ -150,11 +150,11 @@ class LatentScorer:
     def _errors(self, seen: Seen) -> Errors:
         raw = (seen.happened[:, None] - seen.said).pow(2).mean(-1)
         raw = rearrange(raw, "t w (y x) -> t w y x", y=self.model.grid[0])
-        whitened = token_errors(seen, self.whitening.precision, self.config, self.model)
+        whitened = token_errors(seen, self.whitening.precision, self.config, self.model.grid)
         scale = self.whitening.scale[_number(seen.ahead, self.config)]
         floor, normal = self.whitening.looks
         looks = look_heat(seen.look_error, seen.contrast, floor) / normal
-        return Errors(raw, (whitened / scale[:, :, None, None]).amax(-1), seen.ahead, looks)
+        return Errors(raw, whitened / scale[:, :, None, None], seen.ahead, looks)
 
 
 class Seen(NamedTuple):
@@ -241,24 +241,19 @@ class Stream:
             self.minds = torch.cat([self.minds, predictor.memory_after(foretold.memories, [t])[0]])
 
 
-def token_errors(seen: Seen, precision: Tensor, config: SurpriseConfig, model: WorldModel) -> Tensor:
-    """Errors of every word and token, averaged over its neighbourhood: (T, W, rows, columns, 1 + C).
-
-    First r' precision r for the residual r; then r^2 of each of the C channels that the encoder keeps and does not learn.
-    These are few among D, and in the mean over all a change in them alone would go under.
-    """
+def token_errors(seen: Seen, precision: Tensor, config: SurpriseConfig, grid: tuple[int, int]) -> Tensor:
+    """Whitened errors r' precision r of every word and token, averaged over its neighbourhood: (T, W, rows, columns)."""
     residual = seen.happened[:, None] - seen.said
-    whole = ((residual @ precision[_number(seen.ahead, config)]) * residual).sum(-1, keepdim=True)
-    kept = residual[..., residual.shape[-1] - model.kept_channels :].pow(2)
-    maps = rearrange(torch.cat([whole, kept], -1), "t w (y x) c -> (t w) c y x", y=model.grid[0])
+    whole = ((residual @ precision[_number(seen.ahead, config)]) * residual).sum(-1)
+    maps = rearrange(whole, "t w (y x) -> (t w) 1 y x", y=grid[0])
     edge = config.neighbourhood
     pooled = torch.nn.functional.avg_pool2d(maps, edge, 1, edge // 2, count_include_pad=False)
-    return rearrange(pooled, "(t w) c y x -> t w y x c", t=len(seen.happened))
+    return rearrange(pooled, "(t w) 1 y x -> t w y x", t=len(seen.happened))
 
 
 def worst_tokens(errors: Tensor, share: float) -> Tensor:
-    """Mean over this share of the tokens, the most wrong ones: errors (T, W, rows, columns, C) -> (T, W, C)."""
-    tokens = errors.flatten(2, 3)
+    """Mean over this share of the tokens, the most wrong ones: errors (T, W, rows, columns) -> (T, W)."""
+    tokens = errors.flatten(2)
     return tokens.topk(max(1, round(share * tokens.shape[2])), 2).values.mean(2)
 
 
@@ -288,10 +283,10 @@ def fit_whitening(model: WorldModel, normal: Clips, config: SurpriseConfig) -> W
     for seen in foretold_clips(model, normal, config):
         judged = (seen.ahead > 0).any(1)
         looks.append((seen.look_error[judged], seen.contrast[judged]))
-        errors = worst_tokens(token_errors(seen, precision, config, model), config.worst)
+        errors = worst_tokens(token_errors(seen, precision, config, model.grid), config.worst)
         for number, horizon in enumerate(horizons):
             largest[number].append(errors[seen.ahead == horizon])
-    scale = torch.stack([torch.cat(of_horizon).quantile(0.95, 0) for of_horizon in largest])
+    scale = torch.stack([torch.cat(of_horizon).quantile(0.95) for of_horizon in largest])
     return Whitening(precision, scale, fit_looks(looks))
 
 
@@ -334,7 +329,7 @@ def load_whitening(path: Path) -> tuple[Whitening, SurpriseConfig]:
     """Read what `save_whitening` wrote. Raises CheckpointError if it is missing or damaged."""
     tensors, facts = load_tensors(path)
     try:
-        tensors["scale"] = tensors["scale"].view(len(tensors["precision"]), -1)  # (H,) before channels could be kept
+        tensors["scale"] = tensors["scale"].flatten()  # (H, 1) for a while
         tensors.setdefault("looks", torch.ones(2))  # before looks were judged
         facts.setdefault("worst", 0.0)  # when one token counted
         return Whitening(**tensors), SurpriseConfig(**facts)
