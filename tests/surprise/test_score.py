@@ -24,7 +24,6 @@ from foretell.surprise.score import (
     PIECE,
     LatentScorer,
     MotionScorer,
-    Seen,
     SurpriseConfig,
     Whitening,
     fit_whitening,
