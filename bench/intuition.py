@@ -1,6 +1,6 @@
 """Intuitive physics, several seeds: train on possible scenes alone, sit the exam, put the seeds together.
 
-    python bench/intuition.py --work WORK [--seeds 0 1 2] [--steps 4000] [--control-steps 300]
+    python bench/intuition.py --work WORK [--seeds 0 1 2] [--steps 4500] [--control-steps 300]
 
 Each seed's own result and page lie in WORK/exam<seed>; figures here are median, lowest and highest over seeds. A model or
 an exam that WORK already holds is not made again.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 
 from result import write_result
@@ -22,8 +23,9 @@ from foretell.worlds.record import record
 
 WORLD = Physics(scenario="staged", frames=24)
 RECORD_SEED, EPISODES, HOLD_OUT = 1, 12_000, 0.1
-OBJECTIVE = NextLatentConfig(horizon=8, starts=2, settle=0.33)
-SURPRISE = {"nearest": 1, "farthest": 1, "context": 8}
+OBJECTIVE = NextLatentConfig(horizon=8, starts=2, settle=0.4, recall=1.0)
+PRESET = "looks"
+SURPRISE = {"nearest": 1, "farthest": 1, "context": 8, "expect": True}
 """Judged one step ahead, from the tenth frame on: whether a screen will rise, at the sixth, nobody can know."""
 
 
@@ -32,12 +34,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--control-steps", type=int, default=300)
     parser.add_argument("--part", choices=["test", "development"], default="test")
     parser.add_argument("--quadruplets", type=int, default=200)
     arguments = parser.parse_args()
-    results = []
+    results, minutes = [], []
     for seed in arguments.seeds:
         model = arguments.work / f"m{seed}"
         if not (model / "calibration.json").exists():
@@ -52,6 +54,7 @@ def main() -> None:
                 )
             )
         results.append(json.loads(out.read_text(encoding="utf-8")))
+        minutes.append(json.loads((model / "minutes.json").read_text()))
     over_seeds = [
         {name: [result[part][name]["value"] for result in results] for name in results[0][part]}
         for part in ("metrics", "baselines")
@@ -61,12 +64,13 @@ def main() -> None:
         protocol={
             "train": {"world": repr(WORLD), "seed": RECORD_SEED, "episodes": EPISODES, "hold_out": HOLD_OUT},
             "steps": arguments.steps,
+            "preset": PRESET,
             "objective": repr(OBJECTIVE),
             "surprise": SURPRISE,
             "exam": {k: v for k, v in results[0]["protocol"].items() if k != "model"},
         },
         seeds=arguments.seeds,
-        metrics=over_seeds[0],
+        metrics={"cpu_minutes": minutes} | over_seeds[0],
         baselines=over_seeds[1],
     )
 
@@ -76,7 +80,9 @@ def train(work: Path, model: Path, seed: int, steps: int) -> None:
     record(WORLD, work / "videos", episodes=EPISODES, seed=RECORD_SEED, workers=2)
     foretell.ingest(work / "videos", work / "store")
     config = foretell.TrainConfig(steps=steps, seed=seed, check_every=500, save_every=200, objective=OBJECTIVE)
-    foretell.train_model(str(work / "store"), model, preset="colour", hold_out=HOLD_OUT, **SURPRISE, config=config)
+    began = time.process_time()
+    foretell.train_model(str(work / "store"), model, preset=PRESET, hold_out=HOLD_OUT, **SURPRISE, config=config)
+    (model / "minutes.json").write_text(json.dumps((time.process_time() - began) / 60))
 
 
 if __name__ == "__main__":

@@ -122,10 +122,15 @@ class NextLatent(nn.Module):
         return terms
 
     def recall_error(self, foretold: Foretold) -> Tensor:
-        """Squared error of what the memories (B, T, P, hidden) tell of latents as they were AGO; what is gone counts most."""
-        said = self.recalled(foretold.memories).chunk(len(AGO), -1)
+        """Squared error of what the memories (B, T, P, hidden) tell of latents as they were AGO; what is gone counts most.
+
+        A linear reading, thrown away after training. Raises ConfigError for windows too short to remember anything in.
+        """
+        steps, said = foretold.latents.shape[1], self.recalled(foretold.memories).chunk(len(AGO), -1)
+        if steps <= AGO[0]:
+            raise ConfigError(f"objective recall: got windows of {steps} steps, expected more than {AGO[0]}")
         errors = []
-        for ago, then in zip(AGO, said, strict=True):
+        for ago, then in [pair for pair in zip(AGO, said, strict=True) if pair[0] < steps]:
             was, now = foretold.latents[:, :-ago].detach(), foretold.latents[:, ago:].detach()
             errors.append(squared_error(then[:, ago:].float(), was, weight_of((now - was).pow(2))))
         return torch.stack(errors).mean()
