@@ -56,7 +56,11 @@ def main() -> None:
         results.append(json.loads(out.read_text(encoding="utf-8")))
         minutes.append(json.loads((model / "minutes.json").read_text()))
     over_seeds = [
-        {name: [result[part][name]["value"] for result in results] for name in results[0][part]}
+        {
+            f"{name}{kind}": [result[part][name][bound] for result in results]
+            for name in results[0][part]
+            for kind, bound in (("", "value"), ("/low", "low"), ("/high", "high"))
+        }
         for part in ("metrics", "baselines")
     ]
     write_result(
