@@ -181,13 +181,3 @@ def test_a_recurrent_predictor_that_fell_silent_learns_again():
     for name, parameter in predictor.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().max() > 0, name
-
-
-@torch.no_grad()
-def test_channels_begin_with_spans_from_two_steps_to_the_one_asked_for():
-    """With nothing written, a channel of span s keeps 1 - 1 / s of what it holds from step to step."""
-    predictor = WorldModel(ModelConfig(view=View(height=16, width=32), predictor=RecurrentConfig(span=20))).predictor
-    torch.nn.init.zeros_(predictor.write.weight)
-    torch.nn.init.zeros_(predictor.write.bias[128:])
-    _, memory = predictor.step(torch.randn(1, 8, 32), torch.ones(1, 8, 128))
-    torch.testing.assert_close(memory[0, 0], 1 - 1 / torch.linspace(2, 20, 128))

@@ -11,15 +11,7 @@ from foretell.errors import ConfigError
 from foretell.model.encoders import DenseConfig, PooledConfig
 from foretell.model.predictors import CausalConfig, RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel
-from foretell.objectives.next_latent import (
-    AGO,
-    NextLatent,
-    NextLatentConfig,
-    change_weight,
-    drawn_tokens,
-    pixel_motion,
-    weight_of,
-)
+from foretell.objectives.next_latent import NextLatent, NextLatentConfig, change_weight, drawn_tokens, pixel_motion
 
 BATCH, STEPS, HEIGHT, WIDTH = 3, 9, 16, 32
 
@@ -129,42 +121,6 @@ def test_a_picture_that_stands_still_is_carried_on_without_error():
     model = model_of(carry=True)
     still = video()[:, :1].expand(-1, STEPS, -1, -1, -1)
     assert NextLatent(NextLatentConfig(), model).terms(model, still, generator())["carry"] < 1e-6
-
-
-def test_who_recalls_nothing_errs_by_what_was_there_and_what_is_gone_counts_most():
-    """By hand: nothing is told, so each error is what was there, as much as it has changed since."""
-    model, config = model_of(), NextLatentConfig(recall=1.0)
-    objective = NextLatent(config, model)
-    for weight in objective.recalled.parameters():
-        torch.nn.init.zeros_(weight)
-    terms = objective.terms(model, video(), generator())
-    assert terms.keys() == objective.weights.keys()
-    latents = model.encode(video())
-    errors = []
-    for ago in (ago for ago in AGO if ago < STEPS):
-        was, now = latents[:, :-ago], latents[:, ago:]
-        errors.append((weight_of((now - was).pow(2)) * was.pow(2)).mean())
-    assert len(errors) == 2  # 12 steps ago there was nothing yet
-    torch.testing.assert_close(terms["recall"], torch.stack(errors).mean())
-
-
-def test_recalling_teaches_the_memory_and_not_what_was_seen():
-    model = model_of()
-    objective = NextLatent(NextLatentConfig(recall=1.0, settle=0.5), model)
-    objective.before_step(model, 0.9)
-    objective.terms(model, video(), generator())["recall"].backward()
-    assert all(p.grad is None for p in model.encoder.parameters())
-    assert all(p.grad.abs().max() > 0 for p in (model.predictor.look.weight, model.predictor.write.weight))
-    assert all(p.grad.abs().max() > 0 for p in objective.recalled.parameters())
-
-
-def test_recalling_needs_a_memory_and_windows_to_fill_it():
-    with pytest.raises(ConfigError, match="no memory at every token"):
-        NextLatent(NextLatentConfig(recall=1.0), model_of(pooled=True))
-    model = model_of()
-    objective = NextLatent(NextLatentConfig(recall=1.0, horizon=2), model)
-    with pytest.raises(ConfigError, match="got windows of 4 steps, expected more than 4"):
-        objective.terms(model, video()[:, :4], generator())
 
 
 def test_weights_of_change_are_one_on_average_and_bounded():

@@ -26,8 +26,6 @@ class RecurrentConfig:
 
     hidden: int = 128
     """Channels of the memory at every token."""
-    span: int = 1
-    """Steps over which the slowest of its channels begin to forget; 1: all let go of half at each step, until they learn better."""
     carry: bool = False
     """It also says how the picture will move: then looks are judged by the last frame, carried on (surprise/looks.py)."""
 
@@ -81,11 +79,6 @@ class RecurrentPredictor(nn.Module):
         self.grid, self.hidden = grid, hidden
         self.look = nn.Conv2d(latent_width + hidden, hidden, 3, padding=1)
         self.write = nn.Conv2d(hidden, 2 * hidden, 1)
-        if config.span > 1:
-            assert self.write.bias is not None
-            # gates of 1 / steps on average, from 1/2 to 1/span (chrono initialisation, arXiv 1804.11188)
-            nn.init.zeros_(self.write.bias[:hidden])
-            self.write.bias.data[:hidden] -= torch.linspace(1, config.span - 1, hidden).log()
         self.speak = nn.Sequential(
             nn.Conv2d(hidden, hidden, 3, padding=1),
             nn.LeakyReLU(SLOPE, inplace=True),

@@ -13,7 +13,6 @@ from torch.nn.functional import mse_loss
 
 from foretell.errors import ConfigError
 from foretell.model.carry import carried
-from foretell.model.predictors import RecurrentPredictor
 from foretell.model.world_model import Foretold, WorldModel, scaled
 from foretell.objectives.regularizers import sigreg, unit_directions, variance_covariance, within_clip
 
@@ -46,8 +45,6 @@ class NextLatentConfig:
     """Weight of carrying the picture on, where the predictor says how it moves; that teaches nothing else."""
     inverse: float = 0.0
     """Weight of reading what was done from the latents before and after it; for models that act."""
-    recall: float = 0.0
-    """Weight of telling from the memory what stood at each token some steps ago: what is hidden must not be forgotten."""
     settle: float = 0.0
     """Share of the steps, the last ones, in which the encoder rests and the predictor learns on alone, what changes above all."""
 
@@ -59,8 +56,6 @@ class NextLatentConfig:
 
 CARRIED = 8
 """Steps of each clip whose frames are carried on."""
-AGO = (4, 8, 12)
-"""Steps after which the memory is asked what it saw."""
 STILL, MOST = 0.1, 30.0
 """Weights of the error where nothing changes, and where most does, in units of the mean change: while the encoder rests."""
 
@@ -81,11 +76,6 @@ class NextLatent(nn.Module):
         self.weights[config.regularizer] = config.isotropy
         if model is not None and model.carries:
             self.weights["carry"] = config.carry
-        if config.recall:
-            if model is None or not isinstance(model.predictor, RecurrentPredictor):
-                raise ConfigError(f"objective recall: got {config.recall}, but this model has no memory at every token")
-            self.weights["recall"] = config.recall
-            self.recalled = nn.Linear(model.predictor.hidden, len(AGO) * model.config.encoder.latent_width)
         if config.inverse:
             if model is None or model.config.actions is None:
                 raise ConfigError(f"objective inverse: got {config.inverse}, but this model does not act: leave it out")
@@ -113,27 +103,11 @@ class NextLatent(nn.Module):
             deviation, covariance = variance_covariance(spread)
             terms["vcreg"] = (deviation + 0.04 * covariance) / 5
         terms["within"] = within_clip(moving, floor=config.within_floor)
-        if config.recall:
-            terms["recall"] = self.recall_error(foretold)
         if config.inverse:
             terms["inverse"] = self.inverse_error(model, latents, actions)
         if "carry" in self.weights:
             terms["carry"] = carry_error(model, frames, foretold.memories, generator)
         return terms
-
-    def recall_error(self, foretold: Foretold) -> Tensor:
-        """Squared error of what the memories (B, T, P, hidden) tell of latents as they were AGO; what is gone counts most.
-
-        A linear reading, thrown away after training. Raises ConfigError for windows too short to remember anything in.
-        """
-        steps, said = foretold.latents.shape[1], self.recalled(foretold.memories).chunk(len(AGO), -1)
-        if steps <= AGO[0]:
-            raise ConfigError(f"objective recall: got windows of {steps} steps, expected more than {AGO[0]}")
-        errors = []
-        for ago, then in [pair for pair in zip(AGO, said, strict=True) if pair[0] < steps]:
-            was, now = foretold.latents[:, :-ago].detach(), foretold.latents[:, ago:].detach()
-            errors.append(squared_error(then[:, ago:].float(), was, weight_of((now - was).pow(2))))
-        return torch.stack(errors).mean()
 
     def inverse_error(self, model: WorldModel, latents: Tensor, actions: Tensor | None) -> Tensor:
         """Squared error of a linear reading of what was done, in units of its deviation (inverse dynamics, PLDM's term)."""
@@ -207,12 +181,7 @@ def change_weight(latents: Tensor) -> Tensor:
 
     In a fixed view most tokens never change, and what is foretold of the rest hardly counts in a plain mean.
     """
-    return weight_of((latents[:, 1:] - latents[:, :-1]).pow(2))
-
-
-def weight_of(change: Tensor) -> Tensor:
-    """Squared change of each channel (..., P, D) -> weight (..., P, 1), 1 on average; where nothing changed not quite none."""
-    change = change.mean(-1, keepdim=True)
+    change = (latents[:, 1:] - latents[:, :-1]).pow(2).mean(-1, keepdim=True)
     weight = STILL + (change / change.mean().clamp_min(1e-12)).clamp(max=MOST)
     return weight / weight.mean()
 
