@@ -61,12 +61,14 @@ def test_it_finds_the_mean_error_that_each_memory_announces(monkeypatch):
     examples = Examples()
     examples.add(memories, torch.empty_like(mean).exponential_(generator=chance) * mean)
     found = fit_expected(model, examples)
-    without_floor = found(memories) - found.floor
+    without_floor = found(memories) / found.unit - found.floor
     for which, expected in ((0, 0.2), (1, 2.0)):
         of_kind = without_floor[hard[:, 0, 0] == which]
         assert of_kind.mean().item() == pytest.approx(expected, rel=0.1)
-    usual = (found(memories) - found.floor).amax((1, 2)).median()
+    usual = without_floor.amax((1, 2)).median()
     assert found.floor.item() == pytest.approx(FLOOR * usual.item(), rel=0.05)  # memories are kept in half the bits
+    above = (examples.kept[0][1] / found(examples.kept[0][0])).amax((1, 2)) > 1
+    assert above.float().mean().item() == pytest.approx(0.01, abs=0.002)  # in one unit, whatever is expected
     assert not any(weight.requires_grad for weight in found.parameters())
 
 

@@ -22,21 +22,25 @@ SMALL, WIDE = 1e-3, 8.0
 """Errors count as this much at least; the logarithm of what is expected stays within this."""
 FLOOR = 3.0
 """What is added to every expected error, in units of the usual largest of a frame: where nothing is wrong, little is not much."""
+NORMAL = 0.99
+"""Of normal frames, these have no error above 1 once it is divided: so words and looks are in one unit."""
 
 
 class Expected(nn.Module):
     """Memories (N, P, hidden) of just before -> what an error at each token is divided by, (N, rows, columns), above 0."""
 
     floor: Tensor
+    unit: Tensor
 
     def __init__(self, hidden: int, grid: tuple[int, int]) -> None:
         super().__init__()
         self.hidden, self.grid = hidden, grid
         self.net = nn.Sequential(nn.Conv2d(hidden, HIDDEN, 3, padding=1), nn.SiLU(), nn.Conv2d(HIDDEN, 1, 3, padding=1))
         self.register_buffer("floor", torch.tensor(0.0))
+        self.register_buffer("unit", torch.tensor(1.0))
 
     def forward(self, memories: Tensor) -> Tensor:
-        expected: Tensor = self.logarithm(memories).exp() + self.floor
+        expected: Tensor = self.unit * (self.logarithm(memories).exp() + self.floor)
         return expected
 
     def logarithm(self, memories: Tensor) -> Tensor:
@@ -95,6 +99,7 @@ def fit_expected(model: WorldModel, examples: Examples, seed: int = 0) -> Expect
             optimizer.step()
             schedule.step()
         with torch.no_grad():
-            largest = torch.cat([expected.logarithm(part).exp().amax((1, 2)) for part in known.split(1024)])
-            expected.floor.copy_(FLOOR * largest.median())
+            expects = torch.cat([expected.logarithm(part).exp() for part in known.split(1024)])
+            expected.floor.copy_(FLOOR * expects.amax((1, 2)).median())
+            expected.unit.copy_((came / (expects + expected.floor)).amax((1, 2)).quantile(NORMAL))
     return expected.eval().requires_grad_(False)
