@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 
 from result import write_result
@@ -22,8 +23,9 @@ from foretell.worlds.record import record
 
 WORLD = Physics(scenario="staged", frames=24)
 RECORD_SEED, EPISODES, HOLD_OUT = 1, 12_000, 0.1
-OBJECTIVE = NextLatentConfig(horizon=8, starts=2, settle=0.33)
-SURPRISE = {"nearest": 1, "farthest": 1, "context": 8}
+OBJECTIVE = NextLatentConfig(horizon=8, starts=2, settle=0.4)
+PRESET = "looks"
+SURPRISE = {"nearest": 1, "farthest": 1, "context": 8, "expect": True}
 """Judged one step ahead, from the tenth frame on: whether a screen will rise, at the sixth, nobody can know."""
 
 
@@ -37,7 +39,7 @@ def main() -> None:
     parser.add_argument("--part", choices=["test", "development"], default="test")
     parser.add_argument("--quadruplets", type=int, default=200)
     arguments = parser.parse_args()
-    results = []
+    results, minutes = [], []
     for seed in arguments.seeds:
         model = arguments.work / f"m{seed}"
         if not (model / "calibration.json").exists():
@@ -52,8 +54,13 @@ def main() -> None:
                 )
             )
         results.append(json.loads(out.read_text(encoding="utf-8")))
+        minutes.append(json.loads((model / "minutes.json").read_text()))
     over_seeds = [
-        {name: [result[part][name]["value"] for result in results] for name in results[0][part]}
+        {
+            f"{name}{kind}": [result[part][name][bound] for result in results]
+            for name in results[0][part]
+            for kind, bound in (("", "value"), ("/low", "low"), ("/high", "high"))
+        }
         for part in ("metrics", "baselines")
     ]
     write_result(
@@ -61,12 +68,13 @@ def main() -> None:
         protocol={
             "train": {"world": repr(WORLD), "seed": RECORD_SEED, "episodes": EPISODES, "hold_out": HOLD_OUT},
             "steps": arguments.steps,
+            "preset": PRESET,
             "objective": repr(OBJECTIVE),
             "surprise": SURPRISE,
             "exam": {k: v for k, v in results[0]["protocol"].items() if k != "model"},
         },
         seeds=arguments.seeds,
-        metrics=over_seeds[0],
+        metrics={"cpu_minutes": minutes} | over_seeds[0],
         baselines=over_seeds[1],
     )
 
@@ -76,7 +84,9 @@ def train(work: Path, model: Path, seed: int, steps: int) -> None:
     record(WORLD, work / "videos", episodes=EPISODES, seed=RECORD_SEED, workers=2)
     foretell.ingest(work / "videos", work / "store")
     config = foretell.TrainConfig(steps=steps, seed=seed, check_every=500, save_every=200, objective=OBJECTIVE)
-    foretell.train_model(str(work / "store"), model, preset="colour", hold_out=HOLD_OUT, **SURPRISE, config=config)
+    began = time.process_time()
+    foretell.train_model(str(work / "store"), model, preset=PRESET, hold_out=HOLD_OUT, **SURPRISE, config=config)
+    (model / "minutes.json").write_text(json.dumps((time.process_time() - began) / 60))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from result import write_result
 
 from foretell.presets import dense
 from foretell.surprise.panel import MODEL, fit_panel, untrained_model
-from foretell.surprise.score import LatentScorer, SurpriseConfig
+from foretell.surprise.score import LatentScorer
+from foretell.surprise.stream import SurpriseConfig
 
 STRETCH = 60
 

@@ -18,13 +18,13 @@ from foretell.objectives.masked import MaskedConfig
 from foretell.objectives.next_latent import NextLatentConfig
 from foretell.objectives.next_pixels import NextPixelsConfig
 from foretell.objectives.objective import ObjectiveConfig
-from foretell.surprise.score import SurpriseConfig
+from foretell.surprise.stream import SurpriseConfig
 from foretell.train.loop import TrainConfig
 from foretell.train.run import RunConfig, run_training
 from foretell.verbs import Fit, ingest, is_store
 from foretell.worlds.coverage import coverage_of
 
-Preset = Literal["dense", "colour", "pooled", "vit", "act"]
+Preset = Literal["dense", "looks", "pooled", "vit", "act"]
 SKIP = 5
 """Frames that a step of a model that acts lasts, as in the field (arXiv 2603.19312)."""
 Kind = Literal["next_latent", "next_pixels", "masked"]
@@ -44,6 +44,7 @@ def train(
     nearest: int = 4,
     farthest: int = 16,
     context: int = 4,
+    expect: bool = False,
     skip: int | None = None,
     two_levels: bool = False,
     start_from: Path | None = None,
@@ -54,8 +55,8 @@ def train(
     Args:
         source: A store, local or remote, or a folder of videos.
         out: The model folder to write; a run that was cut short goes on, equal to the bit.
-        preset: dense for video; colour where colour matters; pooled for small worlds in full view; vit for a GPU; act where
-            somebody acts: a recording of a world with a policy, or videos with NAME.csv beside NAME.mp4.
+        preset: dense for video; looks where what is hidden must come out as it went in; pooled for small worlds in full view;
+            vit for a GPU; act where somebody acts: a recording of a world with a policy, or videos with NAME.csv beside NAME.mp4.
         objective: next_latent; or, to compare with it, next_pixels or masked, which have the flags --next, --rollout, --horizon
             and --starts in common with it.
         hold_out: Share of the footage set aside to calibrate; never trained on.
@@ -67,6 +68,7 @@ def train(
             at sight; more for what goes wrong little by little.
         farthest: Most steps ahead.
         context: Steps to be seen before the first of them: what comes unannounced at the start of a clip is not judged.
+        expect: Hold errors against those that the model expects of itself: what it knows to be hard alarms less, all else sooner.
         skip: Frames that a step of a model that acts lasts; 5 unless given. Its actions are blocks of as many.
         two_levels: A model that acts also learns an upper level, for far goals: long steps, places it has seen, and the ways
             between them. A finished run gets one by the same command with this flag.
@@ -80,10 +82,14 @@ def train(
         store = Store.open(Path(out) / "store")
     if preset == "act" and store.log is not None:
         print(f"what was recorded:\n{coverage_of(store.log)}")
-    builds = {"dense": presets.dense, "colour": presets.colour, "pooled": presets.pooled, "vit": presets.vit}
+    builds = {"dense": presets.dense, "looks": presets.looks, "pooled": presets.pooled, "vit": presets.vit}
     model = (builds | {"act": presets.act})[preset]()
     if skip is not None and preset != "act":
         raise ConfigError(f"--skip {skip}: only a model that acts skips frames; add --preset act, or lower --fps")
+    if expect and not isinstance(model.predictor, RecurrentConfig):
+        raise ConfigError(
+            f"--expect: preset {preset} has no memory at every token; take dense, looks or vit, or leave it out"
+        )
     if two_levels and preset != "act":
         raise ConfigError("--two-levels: only a model that acts has an upper level; add --preset act, or leave it out")
     if preset == "act":
@@ -95,7 +101,9 @@ def train(
     run = RunConfig(
         model=model,
         train=config,
-        surprise=SurpriseConfig(nearest=nearest, farthest=farthest, every=every, context=context, smooth=smooth),
+        surprise=SurpriseConfig(
+            nearest=nearest, farthest=farthest, every=every, context=context, expect=expect, smooth=smooth
+        ),
         skip=1 if preset != "act" else skip or SKIP,
         upper=UpperConfig() if two_levels else None,
         hold_out=hold_out,

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from foretell.evals.alarms import VISIBLE, Alarms, _violations, false_alarms, together, visible_moments
-from foretell.surprise.score import MotionScorer, SurpriseConfig
+from foretell.surprise.score import MotionScorer
+from foretell.surprise.stream import SurpriseConfig
 from foretell.worlds.physics import Physics
 from foretell.worlds.quadruplets import quadruplet
 

@@ -11,7 +11,8 @@ from foretell.errors import DataError
 from foretell.evals.layouts import LabelledClip
 from foretell.evals.public_sets import figures_of, plausibilities, surprises_of
 from foretell.surprise.panel import Panel
-from foretell.surprise.score import MotionScorer, SurpriseConfig
+from foretell.surprise.score import MotionScorer
+from foretell.surprise.stream import SurpriseConfig
 
 
 def clip(name: str, possible: bool | None, kind: str = "gravity", path: Path = Path()) -> LabelledClip:

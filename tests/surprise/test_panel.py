@@ -31,7 +31,7 @@ from foretell.surprise.panel import (
     surprise_of,
     untrained_model,
 )
-from foretell.surprise.score import SurpriseConfig
+from foretell.surprise.stream import SurpriseConfig
 
 TINY = ModelConfig(
     view=View(height=16, width=24, fps=5),

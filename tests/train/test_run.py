@@ -27,7 +27,7 @@ from foretell.errors import CheckpointError, ConfigError, DataError
 from foretell.model.actions import Batch
 from foretell.model.folder import load_model, save_model
 from foretell.model.world_model import WorldModel
-from foretell.surprise.score import SurpriseConfig
+from foretell.surprise.stream import SurpriseConfig
 from foretell.train import run as module
 from foretell.train.loop import TrainConfig
 from foretell.train.run import (

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from foretell.data.clip import View
 from foretell.errors import ShapeError
 from foretell.model.actions import ActionConfig
-from foretell.model.encoders import OPPONENT, DenseConfig, Encoder, EncoderConfig, build_encoder, latent_grid
+from foretell.model.encoders import DenseConfig, Encoder, EncoderConfig, build_encoder, latent_grid
 from foretell.model.predictors import Predictor, PredictorConfig, RecurrentConfig, RecurrentPredictor, build_predictor
 from foretell.shapes import check_axes
 
@@ -51,12 +51,6 @@ class WorldModel(nn.Module):
         width = 0 if config.actions is None else config.actions.width
         self.predictor: Predictor = build_predictor(config.predictor, config.encoder.latent_width, self.grid, width)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    @property
-    def kept_channels(self) -> int:
-        """How many channels of a latent, the last ones, are given and not learned."""
-        encoder = self.config.encoder
-        return len(OPPONENT) if isinstance(encoder, DenseConfig) and encoder.keep_colour else 0
 
     @property
     def carries(self) -> bool:

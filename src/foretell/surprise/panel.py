@@ -20,18 +20,16 @@ from foretell.model.tensors import load_tensors, save_tensors
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.surprise.calibrate import Calibration, calibrate
 from foretell.surprise.score import (
-    Clips,
     LatentScorer,
     MotionScorer,
     Scorer,
-    SurpriseConfig,
     fit_whitening,
-    foretold_clips,
     load_whitening,
     save_whitening,
 )
 from foretell.surprise.smooth import Smoother
 from foretell.surprise.strange import Normal, fit_passing
+from foretell.surprise.stream import Clips, SurpriseConfig, foretold_clips
 
 MODEL, MOTION, UNTRAINED = "model", "motion", "untrained network"
 STRANGE = "strangeness"
@@ -136,7 +134,7 @@ def load_panel(folder: Path | str) -> Panel:
     networks = {MODEL: model, UNTRAINED: untrained_model(model.config, seed)}
     scorers: dict[str, Scorer] = {}
     for name, network in networks.items():
-        whitening, config = load_whitening(folder / WHITENINGS[name])
+        whitening, config = load_whitening(folder / WHITENINGS[name], network)
         scorers[name] = LatentScorer(network, whitening, config, load_normal(folder) if name == MODEL else None)
     scorers[MOTION] = MotionScorer(model.config.view, model.grid, config)
     found = {name: folder / file for name, file in CALIBRATIONS.items() if (folder / file).exists()}

@@ -34,7 +34,7 @@ from foretell.objectives.next_pixels import NextPixels
 from foretell.objectives.objective import Objective, build_objective, save_objective
 from foretell.parallel import rank, world_size
 from foretell.surprise.panel import Clips, fit_panel
-from foretell.surprise.score import SurpriseConfig
+from foretell.surprise.stream import SurpriseConfig
 from foretell.train.card import write_card
 from foretell.train.heads import HeadsConfig, cache_latents, fit_heads, measure_errors
 from foretell.train.loop import TrainConfig, train_loop

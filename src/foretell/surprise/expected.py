@@ -1,0 +1,105 @@
+"""How wrong a model expects to be, told from its memory: what it knows to be hard to foretell counts less when it errs.
+
+Errors of normal footage are not alike everywhere: a ball that rolls off a ledge out of sight comes out faster and less surely
+than one that glides by. One alarm line for both is crossed mostly by the first. Regression of the error's size on what is
+known before it (Nix and Weigend 1994; arXiv 1703.04977), on normal clips that train and calibrate nothing else.
+"""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from foretell.errors import ConfigError
+from foretell.model.predictors import RecurrentPredictor
+from foretell.model.world_model import WorldModel
+
+HIDDEN, STEPS, BATCH, RATE = 48, 2500, 64, 3e-3
+MOST = 400_000_000
+"""Numbers of memories that are kept to learn from, 0.8 GB."""
+SMALL, WIDE = 1e-3, 8.0
+"""Errors count as this much at least; the logarithm of what is expected stays within this."""
+FLOOR = 3.0
+"""What is added to every expected error, in units of the usual largest of a frame: where nothing is wrong, little is not much."""
+NORMAL = 0.99
+"""Of normal frames, these have no error above 1 once it is divided: so words and looks are in one unit."""
+
+
+class Expected(nn.Module):
+    """Memories (N, P, hidden) of just before -> what an error at each token is divided by, (N, rows, columns), above 0."""
+
+    floor: Tensor
+    unit: Tensor
+
+    def __init__(self, hidden: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.hidden, self.grid = hidden, grid
+        self.net = nn.Sequential(nn.Conv2d(hidden, HIDDEN, 3, padding=1), nn.SiLU(), nn.Conv2d(HIDDEN, 1, 3, padding=1))
+        self.register_buffer("floor", torch.tensor(0.0))
+        self.register_buffer("unit", torch.tensor(1.0))
+
+    def forward(self, memories: Tensor) -> Tensor:
+        expected: Tensor = self.unit * (self.logarithm(memories).exp() + self.floor)
+        return expected
+
+    def logarithm(self, memories: Tensor) -> Tensor:
+        """Of the expected error itself, without the floor."""
+        said: Tensor = self.net(rearrange(memories.float(), "n (y x) c -> n c y x", y=self.grid[0]))
+        return said[:, 0].clamp(-WIDE, WIDE)
+
+
+def expected_of(model: WorldModel) -> Expected:
+    """One for this model, not yet fitted. Raises ConfigError if its memory does not lie on a grid of tokens."""
+    if not isinstance(model.predictor, RecurrentPredictor):
+        raise ConfigError(
+            "surprise expect: this model has no memory at every token; take a dense preset or leave it out"
+        )
+    return Expected(model.predictor.hidden, model.grid)
+
+
+def load_expected(model: WorldModel, tensors: dict[str, Tensor]) -> Expected:
+    """The one that these weights are of. Raises RuntimeError if they do not fit, ConfigError as `expected_of` does."""
+    expected = expected_of(model)
+    expected.load_state_dict(tensors)
+    return expected.eval().requires_grad_(False)
+
+
+class Examples:
+    """Memories and the errors that came; of much footage every second one is let go, again and again."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[Tensor, Tensor]] = []
+        self.every = 1
+
+    def add(self, memories: Tensor, errors: Tensor) -> None:
+        """Memories (N, P, hidden) of just before, errors (N, rows, columns)."""
+        self.kept.append((memories[:: self.every].bfloat16(), errors[:: self.every].clamp_min(SMALL)))
+        if sum(known.numel() for known, _ in self.kept) > MOST:
+            known, came = (torch.cat(part) for part in zip(*self.kept, strict=True))
+            self.kept, self.every = [(known[::2].clone(), came[::2].clone())], 2 * self.every
+
+
+def fit_expected(model: WorldModel, examples: Examples, seed: int = 0) -> Expected:
+    """How wrong this model expects to be. Raises ConfigError as `expected_of` does.
+
+    Maximum likelihood of an exponential law, of which the network says the mean: errors are squares, most of them small.
+    """
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+        torch.manual_seed(seed)
+        expected = expected_of(model)
+        known, came = (torch.cat(part).clone() for part in zip(*examples.kept, strict=True))
+        optimizer = torch.optim.AdamW(expected.net.parameters(), lr=RATE, weight_decay=1e-2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
+        for _ in range(STEPS):
+            drawn = torch.randint(len(known), (BATCH,))
+            logarithm = expected.logarithm(known[drawn])
+            optimizer.zero_grad()
+            (came[drawn] * torch.exp(-logarithm) + logarithm).mean().backward()
+            optimizer.step()
+            schedule.step()
+        with torch.no_grad():
+            expects = torch.cat([expected.logarithm(part).exp() for part in known.split(1024)])
+            expected.floor.copy_(FLOOR * expects.amax((1, 2)).median())
+            expected.unit.copy_((came / (expects + expected.floor)).amax((1, 2)).quantile(NORMAL))
+    return expected.eval().requires_grad_(False)
