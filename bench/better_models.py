@@ -57,7 +57,7 @@ VARIANTS = {
     "recurrent memory, rollouts of 4": Variant(presets.dense, NextLatentConfig(horizon=4)),
     "recurrent memory, one step alone": Variant(presets.dense, NextLatentConfig(horizon=2, rollout=0.0)),
     "encoder at rest for the last third": Variant(presets.dense, NextLatentConfig(horizon=8, settle=0.33)),
-    "looks kept": Variant(presets.looks, NextLatentConfig(horizon=8)),
+    "colour kept": Variant(presets.colour, NextLatentConfig(horizon=8)),
     "causal attention, rollouts of 8": Variant(causal, NextLatentConfig(horizon=8)),
     "masked, recurrent memory": Variant(presets.dense, MaskedConfig(horizon=8)),
 }

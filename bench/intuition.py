@@ -23,8 +23,8 @@ from foretell.worlds.record import record
 
 WORLD = Physics(scenario="staged", frames=24)
 RECORD_SEED, EPISODES, HOLD_OUT = 1, 12_000, 0.1
-OBJECTIVE = NextLatentConfig(horizon=8, starts=2, settle=0.4)
-PRESET = "looks"
+OBJECTIVE = NextLatentConfig(horizon=8, starts=2, settle=0.33)
+PRESET = "colour"
 SURPRISE = {"nearest": 1, "farthest": 1, "context": 8, "expect": True}
 """Judged one step ahead, from the tenth frame on: whether a screen will rise, at the sixth, nobody can know."""
 

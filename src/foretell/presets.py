@@ -23,11 +23,11 @@ def dense() -> ModelConfig:
     return ModelConfig(encoder=DenseConfig(), predictor=RecurrentConfig(carry=True))
 
 
-# foretell train store/ --out model/ --steps 4000 --horizon 8 --settle 0.4 --expect --preset looks
-# Where what is hidden must come out as it went in. Intuitive physics: bench/results/intuition.json.
-def looks() -> ModelConfig:
-    """The dense one with half as many channels more; half of all are what a token looks like."""
-    return ModelConfig(encoder=DenseConfig(latent_width=48, keep_looks=True), predictor=RecurrentConfig(carry=True))
+# foretell train store/ --out model/ --steps 4000 --horizon 8 --settle 0.33 --preset colour
+# For footage in which colour matters; not for grey footage. Intuitive physics, one seed: bench/results/intuition_seed0.json.
+def colour() -> ModelConfig:
+    """The dense one with half as many channels more, three of which are the mean colour of a token."""
+    return ModelConfig(encoder=DenseConfig(latent_width=48, keep_colour=True), predictor=RecurrentConfig(carry=True))
 
 
 # foretell train store/ --out model/ --minutes 8 --preset pooled

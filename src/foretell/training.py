@@ -24,7 +24,7 @@ from foretell.train.run import RunConfig, run_training
 from foretell.verbs import Fit, ingest, is_store
 from foretell.worlds.coverage import coverage_of
 
-Preset = Literal["dense", "looks", "pooled", "vit", "act"]
+Preset = Literal["dense", "colour", "pooled", "vit", "act"]
 SKIP = 5
 """Frames that a step of a model that acts lasts, as in the field (arXiv 2603.19312)."""
 Kind = Literal["next_latent", "next_pixels", "masked"]
@@ -55,7 +55,7 @@ def train(
     Args:
         source: A store, local or remote, or a folder of videos.
         out: The model folder to write; a run that was cut short goes on, equal to the bit.
-        preset: dense for video; looks where what is hidden must come out as it went in; pooled for small worlds in full view;
+        preset: dense for video; colour where colour matters; pooled for small worlds in full view;
             vit for a GPU; act where somebody acts: a recording of a world with a policy, or videos with NAME.csv beside NAME.mp4.
         objective: next_latent; or, to compare with it, next_pixels or masked, which have the flags --next, --rollout, --horizon
             and --starts in common with it.
@@ -82,13 +82,13 @@ def train(
         store = Store.open(Path(out) / "store")
     if preset == "act" and store.log is not None:
         print(f"what was recorded:\n{coverage_of(store.log)}")
-    builds = {"dense": presets.dense, "looks": presets.looks, "pooled": presets.pooled, "vit": presets.vit}
+    builds = {"dense": presets.dense, "colour": presets.colour, "pooled": presets.pooled, "vit": presets.vit}
     model = (builds | {"act": presets.act})[preset]()
     if skip is not None and preset != "act":
         raise ConfigError(f"--skip {skip}: only a model that acts skips frames; add --preset act, or lower --fps")
     if expect and not isinstance(model.predictor, RecurrentConfig):
         raise ConfigError(
-            f"--expect: preset {preset} has no memory at every token; take dense, looks or vit, or leave it out"
+            f"--expect: preset {preset} has no memory at every token; take dense, colour or vit, or leave it out"
         )
     if two_levels and preset != "act":
         raise ConfigError("--two-levels: only a model that acts has an upper level; add --preset act, or leave it out")

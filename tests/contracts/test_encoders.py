@@ -17,7 +17,7 @@ encoders: list[EncoderConfig] = [
     DenseConfig(latent_width=7, stem_channels=6, channels=10),
     PooledConfig(latent_width=9, channels=6, hidden=11),
     ViTConfig(latent_width=7, width=12, depth=2, heads=3),
-    DenseConfig(latent_width=27, stem_channels=6, channels=10, keep_looks=True),
+    DenseConfig(latent_width=7, stem_channels=6, channels=10, keep_colour=True),
 ]
 tokens = {DenseConfig: 4 * 6, PooledConfig: 1, ViTConfig: 4 * 6}
 every_encoder = pytest.mark.parametrize("config", encoders, ids=lambda config: type(config).__name__)
@@ -76,7 +76,7 @@ def test_gradients_reach_all_parameters(config):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("config", [encoders[0], encoders[2], encoders[3]], ids=["dense", "vit", "looks"])
+@pytest.mark.parametrize("config", [encoders[0], encoders[2], encoders[3]], ids=["dense", "vit", "colour"])
 def test_tokens_lie_row_by_row_where_their_pixels_are(config):
     """A change in one 8x8 square is strongest in the token of its row and column."""
     model, frames = build(config).eval(), video(steps=1)

@@ -134,17 +134,3 @@ def test_weights_are_read_without_executing_code(folder, tmp_path):
     with pytest.raises(CheckpointError, match=r"model\.safetensors: missing or damaged"):
         load_model(folder)
     assert not mark.exists()
-
-
-@pytest.mark.parametrize(("kept", "read"), [(False, True), (True, False)])
-def test_a_folder_of_when_colour_could_be_kept_is_read_if_it_was_not(folder, kept, read):
-    config = folder / "config.json"
-    facts = json.loads(config.read_text())
-    facts["model"]["encoder"] |= {"keep_colour": kept}
-    del facts["model"]["encoder"]["keep_looks"]
-    config.write_text(json.dumps(facts))
-    if read:
-        assert load_model(folder).config == model_of(*choices[0]).config
-    else:
-        with pytest.raises(CheckpointError, match="keep_colour"):
-            load_model(folder)

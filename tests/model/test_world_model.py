@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-import pytest
 import torch
 
 from foretell.data.clip import View
-from foretell.errors import ConfigError
-from foretell.model.encoders import LOOKS, DenseConfig, token_looks
+from foretell.model.encoders import DenseConfig, mean_colours
 from foretell.model.predictors import RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel, scaled
 
@@ -53,32 +51,22 @@ def test_rollout_goes_on_from_the_last_step():
     )
 
 
-def test_looks_of_tokens_by_hand():
+def test_mean_colours_of_tokens_by_hand():
     images = torch.zeros(1, 3, 8, 16)
     images[0, :, :, 8:] = torch.tensor([0.9, 0.3, -0.6])[:, None, None]
-    images[0, :, :4, 8:] = 0  # the upper half of the right token
-    looks = token_looks(images)
-    assert looks.shape == (1, LOOKS, 1, 2)
-    assert not looks[..., 0].any()
-    right = looks[0, :, 0, 1]
-    torch.testing.assert_close(right[:16].view(4, 4), torch.tensor([0.0, 0.0, 0.2, 0.2])[:, None].expand(4, 4))
-    half = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
-    torch.testing.assert_close(right[16:].view(2, 2, 2), torch.stack([1.5 * half, 0.15 * half]))
+    images[0, :, :4, 8:] = 0  # half of the token
+    expected = torch.tensor([[0.2, 1.5, 0.15], [0.0, 0.0, 0.0]]).T[:, [1, 0]] / 2
+    torch.testing.assert_close(mean_colours(images)[0, :, 0], expected)
 
 
-def test_kept_looks_are_what_the_last_channels_say_and_nothing_learns_them():
+def test_kept_colour_is_what_the_last_channels_say_and_nothing_learns_it():
     torch.manual_seed(0)
-    encoder = DenseConfig(latent_width=LOOKS + 3, stem_channels=6, channels=7, keep_looks=True)
-    model = WorldModel(dataclasses.replace(small(), encoder=encoder))
+    config = small()
+    model = WorldModel(dataclasses.replace(config, encoder=dataclasses.replace(config.encoder, keep_colour=True)))
     frames = torch.randint(0, 256, (2, 3, 3, 16, 24), dtype=torch.uint8)
-    latents = model.encode(frames)[..., -LOOKS:].flatten(0, 2)
-    looks = token_looks(scaled(frames).flatten(0, 1)).flatten(2).transpose(1, 2).flatten(0, 1)
-    expected = (looks - looks.mean(0)) / looks.std(0, unbiased=False)
+    latents = model.encode(frames)[..., -3:].flatten(0, 2)
+    colours = mean_colours(scaled(frames).flatten(0, 1)).flatten(2).transpose(1, 2).flatten(0, 1)
+    expected = (colours - colours.mean(0)) / colours.std(0, unbiased=False)
     torch.testing.assert_close(latents, expected, atol=1e-3, rtol=1e-3)
     latents.sum().backward()
     assert all(p.grad is None or p.grad.abs().max() == 0 for p in model.encoder.parameters())
-
-
-def test_looks_leave_room_for_what_is_learned():
-    with pytest.raises(ConfigError, match="got 24 channels, expected more than the 24 of looks"):
-        DenseConfig(latent_width=LOOKS, keep_looks=True)

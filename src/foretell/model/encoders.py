@@ -23,15 +23,9 @@ class DenseConfig:
     """Channels after the 4x4 patch stem."""
     channels: int = 128
     """Channels at token resolution."""
-    keep_looks: bool = False
-    """24 of the D channels are what a token looks like (`token_looks`), given and not learned. What is hard to foretell, an
-    encoder that learns by foretelling leaves out: colour first, then shape. Nobody can remember what was never told."""
-
-    def __post_init__(self) -> None:
-        if self.keep_looks and self.latent_width <= LOOKS:
-            raise ConfigError(
-                f"dense encoder: got {self.latent_width} channels, expected more than the {LOOKS} of looks"
-            )
+    keep_colour: bool = False
+    """Three of the D channels are a token's mean colour, given and not learned. What is hard to foretell, an encoder that
+    learns by foretelling leaves out; colour is the first to go, and then nobody sees it change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +58,8 @@ EncoderConfig = DenseConfig | PooledConfig | ViTConfig | VJepaConfig
 
 TOKEN_PIXELS = 8
 """Edge of the square of pixels that one token of a dense encoder stands for."""
-BRIGHTNESS = (1 / 3, 1 / 3, 1 / 3)
-OPPONENT = ((1.0, 0.0, -1.0), (-0.5, 1.0, -0.5))
-"""Red against blue, green against both: with brightness far less alike than red, green and blue are."""
-FINE, COARSE = 2, 4
-"""Pixels of a side of the cells in which brightness and colour are kept: H.264 halves colour, too."""
-LOOKS = (TOKEN_PIXELS // FINE) ** 2 + len(OPPONENT) * (TOKEN_PIXELS // COARSE) ** 2
-"""Channels of a token's looks."""
+OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (1.0, 0.0, -1.0), (-0.5, 1.0, -0.5))
+"""Brightness, red against blue, green against both: far less alike than red, green and blue are."""
 
 
 def latent_grid(config: EncoderConfig, height: int, width: int) -> tuple[int, int]:
@@ -87,8 +76,8 @@ class DenseEncoder(nn.Module):
 
     def __init__(self, config: DenseConfig) -> None:
         super().__init__()
-        self.keep_looks = config.keep_looks
-        learned = config.latent_width - (LOOKS if config.keep_looks else 0)
+        self.keep_colour = config.keep_colour
+        learned = config.latent_width - (len(OPPONENT) if config.keep_colour else 0)
         self.body = nn.Sequential(
             nn.Conv2d(3, config.stem_channels, 4, stride=4),
             nn.ReLU(inplace=True),
@@ -102,20 +91,16 @@ class DenseEncoder(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         images = _images(frames)
         maps = self.body(images)
-        if self.keep_looks:
-            maps = torch.cat([maps, token_looks(images).to(maps.dtype)], 1)
+        if self.keep_colour:
+            maps = torch.cat([maps, mean_colours(images).to(maps.dtype)], 1)
         latents: Tensor = self.norm(rearrange(maps, "(b t) d h w -> b t (h w) d", b=frames.shape[0]))
         return latents
 
 
-def token_looks(images: Tensor) -> Tensor:
-    """Images (N, 3, H, W) -> of each token brightness in 4x4 cells and two differences of colour in 2x2: (N, 24, rows, columns)."""
-    parts = []
-    for mixture, cell in (((BRIGHTNESS,), FINE), (OPPONENT, COARSE)):
-        means = torch.nn.functional.avg_pool2d(images.float(), cell)
-        mixed = torch.einsum("oc,nchw->nohw", torch.tensor(mixture, device=images.device), means)
-        parts.append(torch.nn.functional.pixel_unshuffle(mixed, TOKEN_PIXELS // cell))
-    return torch.cat(parts, 1)
+def mean_colours(images: Tensor) -> Tensor:
+    """Images (N, 3, H, W) -> of each token its mean brightness and two differences of colour, (N, 3, rows, columns)."""
+    means = torch.nn.functional.avg_pool2d(images.float(), TOKEN_PIXELS)
+    return torch.einsum("oc,nchw->nohw", torch.tensor(OPPONENT, device=images.device), means)
 
 
 class PooledEncoder(nn.Module):

@@ -96,12 +96,9 @@ def config_to_json(config: ModelConfig) -> dict[str, Any]:
 
 def config_from_json(values: dict[str, Any]) -> ModelConfig:
     """The inverse of `config_to_json`. Raises KeyError, TypeError or ConfigError on unknown names and impossible values."""
-    encoder = dict(values["encoder"])
-    if encoder.get("keep_colour") is False:
-        del encoder["keep_colour"]  # a choice that there was for a while, and that most did not make
     return ModelConfig(
         view=View(**values["view"]),
-        encoder=chosen(EncoderConfig, encoder),
+        encoder=chosen(EncoderConfig, values["encoder"]),
         predictor=chosen(PredictorConfig, values["predictor"]),
         actions=_actions_from_json(values.get("actions")),
     )
