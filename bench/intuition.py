@@ -56,11 +56,7 @@ def main() -> None:
         results.append(json.loads(out.read_text(encoding="utf-8")))
         minutes.append(json.loads((model / "minutes.json").read_text()))
     over_seeds = [
-        {
-            f"{name}{kind}": [result[part][name][bound] for result in results]
-            for name in results[0][part]
-            for kind, bound in (("", "value"), ("/low", "low"), ("/high", "high"))
-        }
+        {name: [result[part][name]["value"] for result in results] for name in results[0][part]}
         for part in ("metrics", "baselines")
     ]
     write_result(
