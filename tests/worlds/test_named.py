@@ -29,7 +29,7 @@ def test_names_make_worlds_with_their_options():
 
 def test_every_option_of_record_is_read_by_some_world_and_means_its_default():
     asked = inspect.signature(record).parameters
-    about = set(asked) - {"world", "out", "episodes", "seed", "workers"}
+    about = set(asked) - {"world", "out", "episodes", "seed", "workers", "lossless"}
     assert about == {option for read in READS.values() for option in read}
     for config, kind in ((Physics, "physics"), (RoomsConfig, "rooms"), (Played, "rooms")):
         for field in dataclasses.fields(config):
