@@ -20,7 +20,7 @@ def folder(tmp_path_factory):
     staged = ["--scenario", "staged", "--frames", "24", "--size", "48", "--episodes", "60"]
     assert main(["record", "physics", "--out", str(folder / "videos"), *staged]) == 0
     training = ["--steps", "20", "--batch", "2", "--window", "24", "--hold-out", "0.4", "--size", "48"]
-    training += ["--preset", "colour", "--settle", "0.3", "--nearest", "1", "--farthest", "1"]
+    training += ["--preset", "colour", "--settle", "0.3", "--nearest", "1", "--farthest", "1", "--expect"]
     assert main(["train", str(folder / "videos"), "--out", str(folder / "model"), *training]) == 0
     return folder
 
