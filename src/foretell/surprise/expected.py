@@ -34,7 +34,7 @@ class Expected(nn.Module):
 
     def __init__(self, hidden: int, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.hidden, self.grid = hidden, grid
+        self.grid = grid
         self.net = nn.Sequential(nn.Conv2d(hidden, HIDDEN, 3, padding=1), nn.SiLU(), nn.Conv2d(HIDDEN, 1, 3, padding=1))
         self.register_buffer("floor", torch.tensor(0.0))
         self.register_buffer("unit", torch.tensor(1.0))
@@ -80,13 +80,13 @@ class Examples:
             self.kept, self.every = [(known[::2].clone(), came[::2].clone())], 2 * self.every
 
 
-def fit_expected(model: WorldModel, examples: Examples, seed: int = 0) -> Expected:
+def fit_expected(model: WorldModel, examples: Examples) -> Expected:
     """How wrong this model expects to be. Raises ConfigError as `expected_of` does.
 
     Maximum likelihood of an exponential law, of which the network says the mean: errors are squares, most of them small.
     """
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         expected = expected_of(model)
         known, came = (torch.cat(part).clone() for part in zip(*examples.kept, strict=True))
         optimizer = torch.optim.AdamW(expected.net.parameters(), lr=RATE, weight_decay=1e-2)

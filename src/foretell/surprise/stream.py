@@ -98,7 +98,6 @@ class Stream:
 
     def __init__(self, model: WorldModel, config: SurpriseConfig) -> None:
         self.model, self.config = model, config
-        self.remembers = config.expect
         self.memory: Tensor | None = None
         self.carried: Tensor | None = None  # (1, 3, H, W) the last frame, carried on
         self.next_one: Tensor | None = None  # (1, P, D) said of the step to come
@@ -125,14 +124,14 @@ class Stream:
             said = happened.new_full((len(frames), slots, *happened.shape[1:]), torch.nan)
             ahead = torch.zeros(len(frames), slots, dtype=torch.long)
             minds = memories = happened.new_zeros(len(frames), 0)
-            if self.remembers:
+            if self.config.expect:
                 memories = torch.cat([before, foretold.memories[0, :-1]]).float()
                 minds = memories.new_zeros(len(frames), slots, *memories.shape[1:])
             for t in range(len(frames)):
                 for slot, begun in enumerate(self.begun):
                     if self.step - begun >= self.config.nearest:
                         said[t, slot], ahead[t, slot] = self.words[slot], self.step - begun
-                        if self.remembers:
+                        if self.config.expect:
                             minds[t, slot] = self.minds[slot]
                 self._go_on(foretold, t)
                 self.step += 1
