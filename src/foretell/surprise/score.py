@@ -228,9 +228,8 @@ def load_whitening(path: Path, model: WorldModel) -> tuple[Whitening, SurpriseCo
             for name, keys in parts.items()
             if keys
         }
-        tensors["scale"] = tensors["scale"].view(
-            len(tensors["precision"])
-        )  # (H, 1) while kept channels were judged apart
+        horizons = len(tensors["precision"])
+        tensors["scale"] = tensors["scale"].view(horizons)  # (H, 1 + C) while C kept channels were judged apart
         tensors.setdefault("looks", torch.ones(2))  # before looks were judged
         facts.setdefault("worst", 0.0)  # when one token counted
         return Whitening(**(tensors | found)), SurpriseConfig(**facts)
