@@ -1,6 +1,6 @@
 """Intuitive physics, several seeds: train on possible scenes alone, sit the exam, put the seeds together.
 
-    python bench/intuition.py --work WORK [--seeds 0 1 2] [--steps 4000] [--control-steps 300]
+    python bench/intuition.py --work WORK [--seeds 0 1 2] [--steps 6800] [--control-steps 300]
 
 Each seed's own result and page lie in WORK/exam<seed>; figures here are median, lowest and highest over seeds. A model or
 an exam that WORK already holds is not made again.
@@ -23,7 +23,7 @@ from foretell.worlds.record import record
 
 WORLD = Physics(scenario="staged", frames=24)
 RECORD_SEED, EPISODES, HOLD_OUT = 1, 12_000, 0.1
-OBJECTIVE = NextLatentConfig(horizon=8, starts=2, settle=0.33)
+OBJECTIVE = NextLatentConfig(horizon=8, starts=2, settle=0.4)
 PRESET = "colour"
 SURPRISE = {"nearest": 1, "farthest": 1, "context": 8, "expect": True}
 """Judged one step ahead, from the tenth frame on: whether a screen will rise, at the sixth, nobody can know."""
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=6800)
     parser.add_argument("--control-steps", type=int, default=300)
     parser.add_argument("--part", choices=["test", "development"], default="test")
     parser.add_argument("--quadruplets", type=int, default=200)
