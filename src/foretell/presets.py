@@ -23,8 +23,8 @@ def dense() -> ModelConfig:
     return ModelConfig(encoder=DenseConfig(), predictor=RecurrentConfig(carry=True))
 
 
-# foretell train store/ --out model/ --steps 4000 --horizon 8 --settle 0.33 --preset colour
-# For footage in which colour matters; not for grey footage. Intuitive physics, one seed: bench/results/intuition_seed0.json.
+# foretell train store/ --out model/ --steps 6800 --horizon 8 --settle 0.4 --preset colour
+# For footage in which colour matters; not for grey footage. Intuitive physics, 3 seeds: bench/results/intuition.json.
 def colour() -> ModelConfig:
     """The dense one with half as many channels more, three of which are the mean colour of a token."""
     return ModelConfig(encoder=DenseConfig(latent_width=48, keep_colour=True), predictor=RecurrentConfig(carry=True))
