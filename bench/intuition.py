@@ -2,8 +2,8 @@
 
     python bench/intuition.py --work WORK [--seeds 0 1 2] [--steps 6800] [--control-steps 300]
 
-Each seed's own result and page lie in WORK/exam<seed>; figures here are median, lowest and highest over seeds. A model or
-an exam that WORK already holds is not made again.
+Each seed's own result and page lie in WORK/exam<seed>; figures here are median, lowest and highest over seeds, and
+the same of either end of each seed's 95% interval (NAME/low, NAME/high). A model or an exam that WORK already holds is not made again.
 """
 
 from __future__ import annotations
@@ -56,7 +56,11 @@ def main() -> None:
         results.append(json.loads(out.read_text(encoding="utf-8")))
         minutes.append(json.loads((model / "minutes.json").read_text()))
     over_seeds = [
-        {name: [result[part][name]["value"] for result in results] for name in results[0][part]}
+        {
+            f"{name}{kind}": [result[part][name][bound] for result in results]
+            for name in results[0][part]
+            for kind, bound in (("", "value"), ("/low", "low"), ("/high", "high"))
+        }
         for part in ("metrics", "baselines")
     ]
     write_result(
