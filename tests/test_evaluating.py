@@ -1,5 +1,6 @@
 """`foretell evaluate physics` as a user runs it, at tiny size: every judge, every property, a result file and a page."""
 
+import functools
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from foretell.cli import main
 from foretell.controls import CONTROLS
+from foretell.model.likeness import FILE, LikenessConfig
 from foretell.serve.pictures import write_png
 from foretell.worlds.stage import PROPERTIES
 
@@ -17,16 +19,20 @@ TINY += ["--oracle-clips", "30", "--oracle-steps", "5", "--control-steps", "2"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exam")
+    few = functools.partial(LikenessConfig, steps=3)
     staged = ["--scenario", "staged", "--frames", "24", "--size", "48", "--episodes", "60"]
     assert main(["record", "physics", "--out", str(folder / "videos"), *staged]) == 0
     training = ["--steps", "20", "--batch", "2", "--window", "24", "--hold-out", "0.4", "--size", "48"]
-    training += ["--preset", "colour", "--settle", "0.3", "--nearest", "1", "--farthest", "1", "--expect"]
-    assert main(["train", str(folder / "videos"), "--out", str(folder / "model"), *training]) == 0
+    training += ["--preset", "colour", "--settle", "0.3", "--nearest", "1", "--farthest", "1", "--expect", "--likeness"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("foretell.training.LikenessConfig", few)
+        assert main(["train", str(folder / "videos"), "--out", str(folder / "model"), *training]) == 0
     return folder
 
 
 def test_an_exam_gives_every_figure_and_a_page(folder, capsys):
     out = folder / "result.json"
+    assert (folder / "model" / FILE).exists()
     assert main(["evaluate", "physics", str(folder / "model"), "--out", str(out), *TINY]) == 0
     said = capsys.readouterr().out
     result = json.loads(out.read_text())
@@ -41,6 +47,7 @@ def test_an_exam_gives_every_figure_and_a_page(folder, capsys):
     assert {"false_alarms", "false_alarms/worst_slice", "visible/caught", "visible/delay"} <= result["metrics"].keys()
     assert result["protocol"]["part"] == "test"
     assert result["protocol"]["horizons"]
+    assert result["protocol"]["trained"]["likeness"]["steps"] == 3
     page = out.with_suffix(".html").read_text()
     assert "http://" not in page.replace("http://www.w3.org", "")
 

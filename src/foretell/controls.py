@@ -1,7 +1,7 @@
 """Networks that must stand beside a world model in its exam, each trained like it but for one thing.
 
-untrained encoder: random weights see, only what foretells is trained. shuffled time: frames in random order.
-pixel network: foretells pixels instead of latents.
+untrained encoder: random weights see, only what foretells is trained (and a likeness, where the model has one). shuffled
+time: frames in random order. pixel network: foretells pixels instead of latents.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from foretell.evals.forecast import as_frames
 from foretell.evals.judges import Foresight, Judge, PixelForesight
 from foretell.log import write_whole
 from foretell.model.actions import Batch
+from foretell.model.likeness import Likeness, LikenessConfig, new_likeness
 from foretell.model.tensors import load_tensors, save_tensors
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.objectives.next_latent import NextLatentConfig
 from foretell.objectives.next_pixels import NextPixels, NextPixelsConfig
 from foretell.objectives.objective import Objective, build_objective
+from foretell.train.likeness import fit_likeness
 from foretell.train.loop import TrainConfig, step_generator, train_loop
 from foretell.worlds.physics import Physics
 from foretell.worlds.record import episode_seed
@@ -43,6 +45,7 @@ class ControlTask:
     world: Physics
     steps: int
     seed: int
+    likeness: LikenessConfig | None = None
 
     @property
     def folder(self) -> str:
@@ -62,11 +65,11 @@ def control_judges(
     """The trained controls as judges, by name."""
     judges: dict[str, Judge] = {}
     for task in tasks:
-        model, objective = _read(task, folder / task.folder)
+        model, objective, likeness = _read(task, folder / task.folder)
         if isinstance(objective, NextPixels):
             judges[task.name] = PixelForesight(model, objective.decode, normal, horizons)
         else:
-            judges[task.name] = Foresight(model, normal, horizons)
+            judges[task.name] = Foresight(model, normal, horizons, likeness)
     return judges
 
 
@@ -86,16 +89,22 @@ def _train(task: ControlTask, folder: Path) -> None:
     train_loop(model, objective, _batches(task, config), config, folder, lambda model, step: {})
     weights = {f"model.{k}": v for k, v in model.state_dict().items()}
     weights |= {f"objective.{k}": v for k, v in objective.state_dict().items()}
+    if task.likeness is not None:
+        batches = _batches(task, config)
+        likeness = fit_likeness(model, lambda step: batches(step).frames, task.likeness, seed=task.seed)
+        weights |= {f"likeness.{k}": v for k, v in likeness.state_dict().items()}
     save_tensors(folder / "weights.safetensors", weights, {})
     write_whole(folder / "done", repr(task) + "\n")
 
 
-def _read(task: ControlTask, folder: Path) -> tuple[WorldModel, Objective]:
+def _read(task: ControlTask, folder: Path) -> tuple[WorldModel, Objective, Likeness | None]:
     model, objective, _ = _build(task)
+    likeness = None if task.likeness is None else new_likeness(task.likeness, model).eval()
     weights, _ = load_tensors(folder / "weights.safetensors")
-    for prefix, module in (("model.", model), ("objective.", objective)):
-        module.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
-    return model.eval(), objective.eval()
+    for prefix, module in (("model.", model), ("objective.", objective), ("likeness.", likeness)):
+        if module is not None:
+            module.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+    return model.eval(), objective.eval(), likeness
 
 
 def _batches(task: ControlTask, config: TrainConfig) -> Callable[[int], Batch]:
@@ -112,9 +121,19 @@ def _batches(task: ControlTask, config: TrainConfig) -> Callable[[int], Batch]:
     return batches
 
 
-def control_tasks(config: ModelConfig, world: Physics, steps: int, seed: int = 0) -> list[ControlTask]:
-    """One task for each control, of the build of a model."""
+def control_tasks(
+    config: ModelConfig, world: Physics, steps: int, seed: int = 0, likeness: LikenessConfig | None = None
+) -> list[ControlTask]:
+    """One task for each control, of the build of a model; those that foretell latents learn the likeness that it has learned."""
+    world = replace(world, part="train")
     return [
-        ControlTask(name=name, model=config, world=replace(world, part="train"), steps=steps, seed=seed)
+        ControlTask(
+            name=name,
+            model=config,
+            world=world,
+            steps=steps,
+            seed=seed,
+            likeness=None if name == PIXELS else likeness,
+        )
         for name in CONTROLS
     ]

@@ -23,6 +23,7 @@ from foretell.evals.oracle import StateOracle, train_oracle
 from foretell.evals.public_sets import figures_of, plausibilities, surprises_of
 from foretell.evals.workers import workers
 from foretell.model.folder import load_model, read_config
+from foretell.model.likeness import Likeness, load_likeness
 from foretell.model.world_model import WorldModel
 from foretell.serve.exam_page import write_exam_page
 from foretell.surprise.panel import MODEL, load_panel
@@ -101,7 +102,7 @@ def evaluate_simulated(model: Path, out: Path, controls: Path, control_steps: in
         got = f"a view of {view.height}x{view.width} at {view.fps:g} fps"
         raise ConfigError(f"{model}: {got}, expected a square one at {training.fps}: train on staged scenes")
     with workers(WORKERS, one_thread) as pool:
-        answers = ask_everyone(world_model, exam, controls, control_steps, pool)
+        answers = ask_everyone(world_model, load_likeness(model, world_model), exam, controls, control_steps, pool)
         alarms = watchfulness(panel, exam, size, pool)
     figures = {name: of_judge.figures(exam.alpha) for name, of_judge in answers.items()}
     log.write_result(
@@ -111,7 +112,7 @@ def evaluate_simulated(model: Path, out: Path, controls: Path, control_steps: in
             **exam.protocol,
             "control_steps": control_steps,
             "model": read_config(model)["sha256"],
-            "trained": {k: read_config(model)["run"][k] for k in ("train", "surprise", "hold_out")},
+            "trained": {k: read_config(model)["run"].get(k) for k in ("train", "surprise", "likeness", "hold_out")},
         },
         seeds=[read_config(model)["run"]["train"]["seed"]],
         metrics=figures[MODEL] | alarms,
@@ -128,7 +129,7 @@ def evaluate_simulated(model: Path, out: Path, controls: Path, control_steps: in
 
 
 def ask_everyone(
-    model: WorldModel, exam: ExamConfig, controls: Path, control_steps: int, pool: Executor
+    model: WorldModel, likeness: Likeness | None, exam: ExamConfig, controls: Path, control_steps: int, pool: Executor
 ) -> dict[str, Answers]:
     """What all judges say, the model first.
 
@@ -136,7 +137,8 @@ def ask_everyone(
     """
     size = model.config.view.height
     training = exam.world("train", size)
-    tasks = {task.name: task for task in control_tasks(model.config, training, control_steps)}
+    kind = None if likeness is None else likeness.config
+    tasks = {task.name: task for task in control_tasks(model.config, training, control_steps, likeness=kind)}
     kept = {
         name: controls / f"{name.replace(' ', '-')}-{exam.key(repr(tasks.get(name, name)), size)}.answers"
         for name in (PIXEL_COPY, *tasks, ORACLE)
@@ -147,7 +149,7 @@ def ask_everyone(
     oracle = pool.submit(_oracle, exam) if ORACLE in missing else None
     normal = possible_clips(training, exam.normal, SEEDS["normal"])
     own: dict[str, Judge] = {
-        MODEL: Foresight(model, normal, HORIZONS),
+        MODEL: Foresight(model, normal, HORIZONS, likeness),
         LATENT_COPY: LatentCopy(model),
         STRAIGHT_LINE: LatentLine(model),
     }

@@ -11,6 +11,7 @@ from tyro.conf import AvoidSubcommands, OmitArgPrefixes, Positional
 from foretell import presets
 from foretell.data.store import Store
 from foretell.errors import ConfigError
+from foretell.model.likeness import LikenessConfig
 from foretell.model.predictors import RecurrentConfig
 from foretell.model.upper import UpperConfig
 from foretell.model.world_model import ModelConfig
@@ -45,6 +46,7 @@ def train(
     farthest: int = 16,
     context: int = 4,
     expect: bool = False,
+    likeness: bool = False,
     skip: int | None = None,
     two_levels: bool = False,
     start_from: Path | None = None,
@@ -69,6 +71,8 @@ def train(
         farthest: Most steps ahead.
         context: Steps to be seen before the first of them: what comes unannounced at the start of a clip is not judged.
         expect: Hold errors against those that the model expects of itself: what it knows to be hard alarms less, all else sooner.
+        likeness: Also learn how things keep their looks, so that `evaluate physics` asks of what comes out from behind a screen
+            whether it went in like that. A finished run gets it by the same command with this flag.
         skip: Frames that a step of a model that acts lasts; 5 unless given. Its actions are blocks of as many.
         two_levels: A model that acts also learns an upper level, for far goals: long steps, places it has seen, and the ways
             between them. A finished run gets one by the same command with this flag.
@@ -90,6 +94,10 @@ def train(
         raise ConfigError(
             f"--expect: preset {preset} has no memory at every token; take dense, colour or vit, or leave it out"
         )
+    if likeness and preset in ("pooled", "act"):
+        raise ConfigError(
+            f"--likeness: preset {preset} sees one token a frame; take dense, colour or vit, or leave it out"
+        )
     if two_levels and preset != "act":
         raise ConfigError("--two-levels: only a model that acts has an upper level; add --preset act, or leave it out")
     if preset == "act":
@@ -106,6 +114,7 @@ def train(
         ),
         skip=1 if preset != "act" else skip or SKIP,
         upper=UpperConfig() if two_levels else None,
+        likeness=LikenessConfig() if likeness else None,
         hold_out=hold_out,
         start_from=None if start_from is None else str(start_from),
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from foretell.data.clip import Clip
 from foretell.evals.forecast import as_frames
+from foretell.model.likeness import Likeness
 from foretell.model.precision import mixed_precision
 from foretell.model.world_model import Foretold, WorldModel
 from foretell.surprise.covariance import shrunk_covariance
@@ -85,13 +86,17 @@ class LatentLine(Latents):
 class Foresight(Latents):
     """The world model: expects what it foretold, from one and from several steps before.
 
-    Errors are measured in the directions in which normal footage rarely errs, for each horizon apart (whitened).
+    Errors are measured in the directions in which normal footage rarely errs, for each horizon apart (whitened). If it has
+    learned a likeness, how unlike itself what moves looks counts as much as all words together.
     """
 
-    def __init__(self, model: WorldModel, normal: Sequence[Clip], horizons: Sequence[int]) -> None:
+    def __init__(
+        self, model: WorldModel, normal: Sequence[Clip], horizons: Sequence[int], likeness: Likeness | None = None
+    ) -> None:
         super().__init__(model)
         self.horizons = tuple(horizons)
         seen = self.look(normal)
+        self.unlikeness = None if likeness is None else Unlikeness(likeness, seen)
         with torch.inference_mode():
             parts = [
                 [shrunk_covariance(r.flatten(0, 2)) for _, r in residuals(batch, self._words(batch))]
@@ -118,12 +123,41 @@ class Foresight(Latents):
             ((r @ precision) * r).sum(-1).double().mean(2)[:, first - h :]
             for (h, r), precision in zip(residuals(latents, words), self.precisions, strict=True)
         ]
-        return from_step(first, torch.stack(errors).mean(0))
+        of_words = torch.stack(errors).mean(0)
+        if self.unlikeness is None:
+            return from_step(first, of_words)
+        later = max(first, self.unlikeness.first)
+        of_looks = self.unlikeness(latents)[:, later - self.unlikeness.first :]
+        return from_step(later, (of_words[:, later - first :] + of_looks) / 2)
 
     def _words(self, latents: Tensor) -> Words:
         with mixed_precision("auto", latents.device):
             foretold = self.model.predict(latents)
         return words_ahead(self.model, foretold, self.horizons)
+
+
+class Unlikeness:
+    """How unlike what moved before it looks what changes: whitened error of a likeness, 1 on average."""
+
+    def __init__(self, likeness: Likeness, normal: Tensor) -> None:
+        """`normal`: latents (B, T, P, D) that normal errors are taken from."""
+        self.likeness, self.first = likeness.eval(), likeness.first
+        covariance = torch.stack([shrunk_covariance(self._missed(b).flatten(0, 2)) for b in normal.split(BATCH)]).mean(
+            0
+        )
+        self.precision = (torch.linalg.inv(covariance) / len(covariance)).float()
+
+    @torch.inference_mode()
+    def __call__(self, latents: Tensor) -> Tensor:
+        """(B, T, P, D) -> float64 (B, T - first), mean over the tokens asked for."""
+        missed = self._missed(latents)
+        return ((missed @ self.precision) * missed).sum(-1).double().mean(2)
+
+    @torch.inference_mode()
+    def _missed(self, latents: Tensor) -> Tensor:
+        with mixed_precision("auto", latents.device):
+            said = self.likeness(latents)
+        return said.came - said.looks
 
 
 Words = Iterable[tuple[int, Tensor]]

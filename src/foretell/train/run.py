@@ -24,6 +24,7 @@ from foretell.log import read_metrics, write_whole
 from foretell.model.actions import ActionConfig, Batch
 from foretell.model.folder import load_model, save_model
 from foretell.model.heads import save_heads
+from foretell.model.likeness import LikenessConfig, save_likeness
 from foretell.model.precision import mixed_precision
 from foretell.model.predictors import SteeredConfig
 from foretell.model.tensors import load_tensors, save_tensors
@@ -37,6 +38,7 @@ from foretell.surprise.panel import Clips, fit_panel
 from foretell.surprise.stream import SurpriseConfig
 from foretell.train.card import write_card
 from foretell.train.heads import HeadsConfig, cache_latents, fit_heads, measure_errors
+from foretell.train.likeness import fit_likeness
 from foretell.train.loop import TrainConfig, train_loop
 from foretell.train.upper import UpperTraining, check_enough, fit_upper
 
@@ -46,7 +48,7 @@ FIT_STEPS = 2000
 """Training footage that whitening is fitted on, beside the development clips: for variety. What calibrates is apart from both."""
 OWNED = "objective."
 """Before the names of the objective's weights, in the file of the best ones."""
-LATER = ("upper", "surprise")
+LATER = ("upper", "surprise", "likeness")
 """Settings of what is learned when the weights are done: a run may get other ones when it goes on."""
 UNTRAINED_SEED = 1_000_003
 """Start weights of the untrained control: not those of any run."""
@@ -68,6 +70,8 @@ class RunConfig:
     """What a model that acts learns on its frozen latents."""
     upper: UpperConfig | None = None
     """The upper of two levels of a model that acts, learned on the same latents; none unless given."""
+    likeness: LikenessConfig | None = None
+    """What a model that watches learns of how things keep their looks, on the same latents; nothing unless given."""
     hold_out: float = 0.2
     """Share of the footage set aside to calibrate; never trained on."""
     development: float = 0.1
@@ -126,7 +130,7 @@ def run_training(store: Store, out: Path, config: RunConfig) -> Path:
 
 
 def learn_to_watch(model: WorldModel, store: Store, split: Split, config: RunConfig, out: Path) -> None:
-    """Whiten surprise on development clips and some of the trained ones, and calibrate on those set aside."""
+    """Whiten surprise on development clips and some of the trained ones, and calibrate on those set aside; then likeness, if asked."""
     normal = (*split.development, *few_stretches(split.train, FIT_STEPS))
     surprise = config.surprise.within(max(s.length for s in normal))
     panel = fit_panel(model, stretch_clips(store, normal), surprise, UNTRAINED_SEED)
@@ -137,6 +141,10 @@ def learn_to_watch(model: WorldModel, store: Store, split: Split, config: RunCon
         except CalibrationError as error:
             print(f"not calibrated: {error}")
         panel.save(out)
+        if config.likeness is not None:
+            batches = window_batches(store, split, config.train)
+            likeness = fit_likeness(model, lambda step: batches(step).frames, config.likeness, seed=config.train.seed)
+            save_likeness(out, likeness)
 
 
 def learn_to_act(model: WorldModel, store: Store, split: Split, config: RunConfig, out: Path) -> None:
