@@ -1,6 +1,6 @@
 """Intuitive physics, several seeds: train on possible scenes alone, sit the exam, put the seeds together.
 
-    python bench/intuition.py --work WORK [--seeds 0 1 2] [--steps 6800] [--control-steps 300]
+    python bench/intuition.py --work WORK [--seeds 0 1 2] [--steps 5000] [--control-steps 300]
 
 Each seed's own result and page lie in WORK/exam<seed>; figures here are median, lowest and highest over seeds, and
 the same of either end of each seed's 95% interval (NAME/low, NAME/high). A model or an exam that WORK already holds is not made again.
@@ -17,6 +17,7 @@ from result import write_result
 
 import foretell
 from foretell.evals.exam import ExamConfig
+from foretell.model.likeness import LikenessConfig
 from foretell.objectives.next_latent import NextLatentConfig
 from foretell.worlds.physics import Physics
 from foretell.worlds.record import record
@@ -34,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=6800)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--control-steps", type=int, default=300)
     parser.add_argument("--part", choices=["test", "development"], default="test")
     parser.add_argument("--quadruplets", type=int, default=200)
@@ -71,6 +72,7 @@ def main() -> None:
             "preset": PRESET,
             "objective": repr(OBJECTIVE),
             "surprise": SURPRISE,
+            "likeness": repr(LikenessConfig()),
             "exam": {k: v for k, v in results[0]["protocol"].items() if k != "model"},
         },
         seeds=arguments.seeds,
@@ -85,7 +87,9 @@ def train(work: Path, model: Path, seed: int, steps: int) -> None:
     foretell.ingest(work / "videos", work / "store")
     config = foretell.TrainConfig(steps=steps, seed=seed, check_every=500, save_every=200, objective=OBJECTIVE)
     began = time.process_time()
-    foretell.train_model(str(work / "store"), model, preset=PRESET, hold_out=HOLD_OUT, **SURPRISE, config=config)
+    foretell.train_model(
+        str(work / "store"), model, preset=PRESET, hold_out=HOLD_OUT, likeness=True, **SURPRISE, config=config
+    )
     (model / "minutes.json").write_text(json.dumps((time.process_time() - began) / 60))
 
 

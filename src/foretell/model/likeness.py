@@ -46,7 +46,7 @@ class LikenessConfig:
     """Channels of its layers."""
     heads: int = 4
     """Places that it looks at, at once."""
-    steps: int = 400
+    steps: int = 1000
     """Training steps, on frozen latents."""
 
 

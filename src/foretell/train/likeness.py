@@ -13,7 +13,7 @@ from foretell.model.precision import mixed_precision
 from foretell.model.world_model import WorldModel
 from foretell.train.optim import OptimConfig, build_optimizer, learning_rate
 
-OPTIM = OptimConfig(peak=1e-3, warmup=50)
+OPTIM = OptimConfig(peak=3e-3)
 SCALE = 8
 """Batches from which deviations are taken."""
 MOST = 5.0
