@@ -44,7 +44,9 @@ def test_an_exam_gives_every_figure_and_a_page(folder, capsys):
             assert 0 <= result["baselines"][f"{name}/{kind}/relative"]["value"] <= 1
         assert result["baselines"][f"pixel copy/{kind}/relative"]["value"] == 0.5
         assert result["baselines"][f"latent copy/{kind}/relative"]["value"] == 0.5
-    assert {"false_alarms", "false_alarms/worst_slice", "visible/caught", "visible/delay"} <= result["metrics"].keys()
+    assert {"false_alarms", "false_alarms/worst_slice", "familiar_alarms", "visible/caught", "visible/delay"} <= result[
+        "metrics"
+    ].keys()
     assert result["protocol"]["part"] == "test"
     assert result["protocol"]["horizons"]
     assert result["protocol"]["trained"]["likeness"]["steps"] == 3

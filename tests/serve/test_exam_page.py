@@ -23,6 +23,7 @@ HOSTILE = 'a <script>"judge" & /co'
 JUDGES = {MODEL: 2.0, "pixel copy": 0.0, HOSTILE: 0.3, ORACLE: 4.0}
 ALARMS = {
     "false_alarms": share([1.0] * 3 + [0.0] * 58),
+    "familiar_alarms": share([1.0] * 4 + [0.0] * 57),
     "false_alarms/worst_slice": share([1.0] * 3 + [0.0] * 14),
     "false_alarms/ramp": share([1.0] * 2 + [0.0] * 21),
     "visible/caught": share([1.0] * 37 + [0.0] * 6),
@@ -208,6 +209,8 @@ def test_single_clips_are_told(result, write):
         interval = f"{told(figure['low'], '%')} to {told(figure['high'], '%')}"
         assert false[name] == [told(figure["value"], "%"), interval, str(figure["n"])]
     assert list(false) == list(expected)
+    familiar = ALARMS["familiar_alarms"]
+    assert f"of {familiar['n']} fresh ones of the ranges trained on {told(familiar['value'], '%')}%" in page
     assert list(caught) == ["all", "changes &lt;b&gt;colour"]
     assert "<dd>1.5<small>1 to 2, median" in page
 

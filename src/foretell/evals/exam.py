@@ -26,8 +26,15 @@ from foretell.worlds.stage import PROPERTIES, Part
 
 HORIZONS = (1, 4)
 """Steps before, from which a step is foretold. Fixed once, on the development part, where 1, 2, 4 and 8 told no more."""
-SEEDS = {"normal": 71_001, "calibration": 72_001, "quadruplets": 73_001, "possible": 74_001, "violations": 75_001}
-"""Of all that the exam draws; recordings to train on have others, and another part of every range."""
+SEEDS = {
+    "normal": 71_001,
+    "calibration": 72_001,
+    "quadruplets": 73_001,
+    "possible": 74_001,
+    "violations": 75_001,
+    "familiar": 76_001,
+}
+"""Of all that the exam draws; recordings to train on have others, and, but for normal and familiar, another part of every range."""
 
 AT_ONCE, PORTION = 200, 40
 """Possible clips, and quadruplets of a property, that one process takes at once."""
@@ -46,7 +53,7 @@ class ExamConfig:
     calibration: int = 300
     """Possible clips of the development part that set each judge's alarm line."""
     possible: int = 2000
-    """Fresh possible clips on which false alarms are counted."""
+    """Fresh possible clips on which false alarms are counted; and as many of the training part."""
     violations: int = 100
     """Clips of each visible violation."""
     oracle_clips: int = 3000
@@ -140,19 +147,29 @@ def possible_clips(world: Physics, count: int, seed: int) -> list[Clip]:
 def watchfulness(panel: Panel, config: ExamConfig, size: int, pool: Executor) -> dict[str, Figure]:
     """Single clips, each alone, scored as `foretell watch` scores them, at the model's own calibration.
 
-    false_alarms, over all possible clips and of each kind; caught and delay (frames) of visible violations.
+    false_alarms, over all possible clips and of each kind; caught and delay (frames) of visible violations. The promise is
+    about fresh clips like those that calibrated, so familiar_alarms are counted on as many of the training part.
     """
     calibration = panel.calibrations.get(MODEL)
     if calibration is None:
         return {}
-    question = (panel.scorers[MODEL], calibration.threshold(config.alpha), config.world(config.part, size))
+    judged = (panel.scorers[MODEL], calibration.threshold(config.alpha))
     portions = [range(at, min(config.possible, at + AT_ONCE)) for at in range(0, config.possible, AT_ONCE)]
-    wrong = pool.submit(visible_violations, *question, config.violations, SEEDS["violations"])
-    asked = [pool.submit(false_alarms, *question, portion, SEEDS["possible"]) for portion in portions]
-    possible = together(future.result() for future in asked)
-    slices = possible.by_kind()
-    found = {"false_alarms": possible.all(), "false_alarms/worst_slice": max(slices.values(), key=_value)}
-    found |= {f"false_alarms/{kind}": figure for kind, figure in slices.items()}
+    world = config.world(config.part, size)
+    wrong = pool.submit(visible_violations, *judged, world, config.violations, SEEDS["violations"])
+    asked = {
+        name: [pool.submit(false_alarms, *judged, whose, portion, SEEDS[drawn]) for portion in portions]
+        for name, whose, drawn in (
+            ("false_alarms", world, "possible"),
+            ("familiar_alarms", config.world("train", size), "familiar"),
+        )
+    }
+    found: dict[str, Figure] = {}
+    for name, futures in asked.items():
+        possible = together(future.result() for future in futures)
+        slices = possible.by_kind()
+        found |= {name: possible.all(), f"{name}/worst_slice": max(slices.values(), key=_value)}
+        found |= {f"{name}/{kind}": figure for kind, figure in slices.items()}
     found |= {"visible/caught": wrong.result().all(), "visible/delay": wrong.result().delay()}
     return found | {f"visible/{name}": figure for name, figure in wrong.result().by_kind().items()}
 

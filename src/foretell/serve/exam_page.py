@@ -235,6 +235,7 @@ def alarms_of(metrics: Mapping[str, Figure]) -> dict[str, Any] | None:
     return {
         "false": metrics["false_alarms"],
         "worst": metrics.get("false_alarms/worst_slice"),
+        "familiar": metrics.get("familiar_alarms"),
         "caught": metrics.get("visible/caught"),
         "delay": metrics.get("visible/delay"),
         "false_by_kind": below("false_alarms/", {"worst_slice"}),
