@@ -88,18 +88,7 @@ def train(
         print(f"what was recorded:\n{coverage_of(store.log)}")
     builds = {"dense": presets.dense, "colour": presets.colour, "pooled": presets.pooled, "vit": presets.vit}
     model = (builds | {"act": presets.act})[preset]()
-    if skip is not None and preset != "act":
-        raise ConfigError(f"--skip {skip}: only a model that acts skips frames; add --preset act, or lower --fps")
-    if expect and not isinstance(model.predictor, RecurrentConfig):
-        raise ConfigError(
-            f"--expect: preset {preset} has no memory at every token; take dense, colour or vit, or leave it out"
-        )
-    if likeness and preset in ("pooled", "act"):
-        raise ConfigError(
-            f"--likeness: preset {preset} sees one token a frame; take dense, colour or vit, or leave it out"
-        )
-    if two_levels and preset != "act":
-        raise ConfigError("--two-levels: only a model that acts has an upper level; add --preset act, or leave it out")
+    refuse_what_does_not_go_together(preset, model, skip=skip, expect=expect, likeness=likeness, two_levels=two_levels)
     if preset == "act":
         config = presets.act_training(config)
     if objective != "next_latent":
@@ -119,6 +108,24 @@ def train(
         start_from=None if start_from is None else str(start_from),
     )
     return run_training(store, Path(out), run)
+
+
+def refuse_what_does_not_go_together(
+    preset: Preset, model: ModelConfig, *, skip: int | None, expect: bool, likeness: bool, two_levels: bool
+) -> None:
+    """Raise ConfigError for a flag that means nothing to this preset."""
+    if skip is not None and preset != "act":
+        raise ConfigError(f"--skip {skip}: only a model that acts skips frames; add --preset act, or lower --fps")
+    if expect and not isinstance(model.predictor, RecurrentConfig):
+        raise ConfigError(
+            f"--expect: preset {preset} has no memory at every token; take dense, colour or vit, or leave it out"
+        )
+    if likeness and preset in ("pooled", "act"):
+        raise ConfigError(
+            f"--likeness: preset {preset} sees one token a frame; take dense, colour or vit, or leave it out"
+        )
+    if two_levels and preset != "act":
+        raise ConfigError("--two-levels: only a model that acts has an upper level; add --preset act, or leave it out")
 
 
 def without_carry(model: ModelConfig) -> ModelConfig:

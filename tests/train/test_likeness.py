@@ -14,6 +14,7 @@ from foretell.model.likeness import FILE, Likeness, LikenessConfig, load_likenes
 from foretell.model.predictors import CausalConfig, RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.train.likeness import fit_likeness
+from foretell.training import refuse_what_does_not_go_together
 
 STEPS, SIDE, HEIGHT, WIDTH = 16, 8, 24, 64
 BEFORE, AFTER = 24, 44
@@ -148,3 +149,7 @@ def test_a_frame_of_one_token_is_refused() -> None:
     config = ModelConfig(view=View(height=16, width=16), encoder=PooledConfig(), predictor=CausalConfig())
     with pytest.raises(ConfigError, match="one token a frame"):
         new_likeness(CONFIG, WorldModel(config))
+    flags = {"skip": None, "expect": False, "two_levels": False}
+    refuse_what_does_not_go_together("pooled", config, **flags, likeness=False)
+    with pytest.raises(ConfigError, match="--likeness: preset pooled"):
+        refuse_what_does_not_go_together("pooled", config, **flags, likeness=True)
