@@ -124,8 +124,9 @@ def _batches(task: ControlTask, config: TrainConfig) -> Callable[[int], Batch]:
 def control_tasks(
     config: ModelConfig, world: Physics, steps: int, seed: int = 0, likeness: LikenessConfig | None = None
 ) -> list[ControlTask]:
-    """One task for each control, of the build of a model; those that foretell latents learn the likeness that it has learned."""
+    """One task for each control, of the build of a model; those that foretell latents learn a likeness where it has, in as many steps."""
     world = replace(world, part="train")
+    likeness = None if likeness is None else replace(likeness, steps=steps)
     return [
         ControlTask(
             name=name,
