@@ -1,4 +1,5 @@
 """Gymnasium worlds: record at random, train, reach goal images 25 frames ahead; one continuous world and one of choices.
+And, without an image, swing a pendulum up: upright and slow within 100 steps, beside who acts at random.
 
     python bench/gym.py --work WORK [--seeds 0 1 2] [--steps 1500]
 
@@ -19,6 +20,13 @@ from result import write_result
 
 import foretell
 from foretell.acting import evaluate_planning
+from foretell.evals.planning import steps_taken, success
+from foretell.model.mind import load_mind
+from foretell.plan.actors import AgentActor, PolicyActor
+from foretell.plan.agent import AgentConfig
+from foretell.plan.episodes import TaskConfig, draw_tasks, run_tasks
+from foretell.plan.set_points import read_set_points
+from foretell.planning import one_agent
 from foretell.worlds.gym import Gym, GymConfig
 from foretell.worlds.played import Played
 from foretell.worlds.record import record
@@ -26,6 +34,11 @@ from foretell.worlds.record import record
 WORLDS = {"Pendulum-v1": "cem", "MountainCar-v0": "categorical"}
 """Environment -> planner."""
 EPISODES, FRAMES, RECORD_SEED = 250, 100, 1
+
+SWUNG, UPRIGHT = "Pendulum-v1", ("obs_0=1", "obs_2=0")
+"""In place of a goal image: cosine of the angle 1 and speed 0, each within a quarter of its deviation in the recording."""
+UP_TASKS = TaskConfig(episodes=100, budget=100, seed=92_500_001)
+SEARCH = AgentConfig(mode="slow")
 
 
 def main() -> None:
@@ -39,6 +52,9 @@ def main() -> None:
     for env in WORLDS:
         for seed in arguments.seeds:
             result = judged(arguments.work / env, env, seed, arguments.steps)
+            if env == SWUNG:
+                for part, found in swung_up(arguments.work / env / f"m{seed}").items():
+                    result[part] |= found
             for part, found in figures.items():
                 for name, figure in result[part].items():
                     found.setdefault(f"{env}/{name}", []).append(figure["value"])
@@ -49,6 +65,7 @@ def main() -> None:
             "worlds": WORLDS,
             "record": {"policy": "mixed", "episodes": EPISODES, "frames": FRAMES, "seed": RECORD_SEED},
             "steps": arguments.steps,
+            "swing up": {"to": UPRIGHT, "tasks": repr(UP_TASKS), "agent": repr(SEARCH)},
             "evaluation": {k: v for k, v in result["protocol"].items() if k not in ("model", "trained", "world")},
         },
         seeds=arguments.seeds,
@@ -72,6 +89,23 @@ def judged(work: Path, env: str, seed: int, steps: int) -> dict[str, Any]:
     result: dict[str, Any] = json.loads(out.read_text(encoding="utf-8"))
     result["metrics"]["cpu_minutes"] = {"value": json.loads(spent.read_text())}
     return result
+
+
+def swung_up(model: Path) -> dict[str, dict[str, Any]]:
+    """How often a pendulum is swung up, by the model's agent and at random."""
+    mind = load_mind(model)
+    probe = mind.heads.probe
+    assert probe is not None
+    wanted = read_set_points(UPRIGHT, None, probe)
+    world = Gym(GymConfig(env=SWUNG, spread=tuple(probe.std.tolist())))
+    tasks = draw_tasks(world, UP_TASKS, wanted.hold).tasks
+    agent = AgentActor(one_agent(mind, SEARCH, 0), wanted=wanted.cost(probe))
+    actors = {"agent": agent, "random": PolicyActor("random", 0), "smooth": PolicyActor("smooth", 0)}
+    reached = {name: run_tasks(world, tasks, actor, UP_TASKS.budget).reached[None] for name, actor in actors.items()}
+    return {
+        "metrics": {"swing up": success(reached["agent"]), "swing up, steps": steps_taken(reached["agent"])},
+        "baselines": {f"swing up, {name}": success(reached[name]) for name in ("random", "smooth")},
+    }
 
 
 if __name__ == "__main__":
