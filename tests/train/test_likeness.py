@@ -13,7 +13,10 @@ from foretell.model.folder import load_model, save_model
 from foretell.model.likeness import FILE, Likeness, LikenessConfig, load_likeness, new_likeness, save_likeness
 from foretell.model.predictors import CausalConfig, RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel
+from foretell.presets import dense
 from foretell.train.likeness import fit_likeness
+from foretell.train.loop import TrainConfig
+from foretell.train.run import RunConfig
 from foretell.training import refuse_what_does_not_go_together
 
 STEPS, SIDE, HEIGHT, WIDTH = 16, 8, 24, 64
@@ -101,16 +104,16 @@ def test_what_comes_later_changes_nothing(likeness) -> None:
     latents = torch.randn(2, 12, 24, 8)
     whole, part = likeness(latents), likeness(latents[:, :8])
     for long, short in zip(whole, part, strict=True):
-        torch.testing.assert_close(long[:, : 8 - likeness.first], short, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(long[:, : 8 - likeness.config.first], short, rtol=1e-3, atol=1e-3)
 
 
 @torch.no_grad()
 def test_shapes_with_every_axis_different(likeness) -> None:
     said = likeness(torch.randn(2, 11, 24, 8))
-    assert said.looks.shape == said.came.shape == (2, 11 - likeness.first, 4, 8)
-    assert said.change.shape == (2, 11 - likeness.first, 4)
+    assert said.looks.shape == said.came.shape == (2, 11 - likeness.config.first, 4, 8)
+    assert said.change.shape == (2, 11 - likeness.config.first, 4)
     few = Likeness(CONFIG, 8, (1, 2))  # fewer tokens than are asked for
-    assert few(torch.randn(2, 11, 2, 8)).change.shape == (2, 11 - likeness.first, 2)
+    assert few(torch.randn(2, 11, 2, 8)).change.shape == (2, 11 - likeness.config.first, 2)
     still = likeness(torch.ones(1, 9, 24, 8))  # nothing ever changes
     assert torch.isfinite(still.looks).all()
 
@@ -153,3 +156,10 @@ def test_a_frame_of_one_token_is_refused() -> None:
     refuse_what_does_not_go_together("pooled", config, **flags, likeness=False)
     with pytest.raises(ConfigError, match="--likeness: preset pooled"):
         refuse_what_does_not_go_together("pooled", config, **flags, likeness=True)
+
+
+def test_windows_in_which_nothing_can_be_asked_are_refused_before_training() -> None:
+    train = TrainConfig(steps=1, window=5)
+    with pytest.raises(ConfigError, match="likeness: got windows of 5 steps, expected more than 5"):
+        RunConfig(model=dense(), train=train, likeness=LikenessConfig())
+    RunConfig(model=dense(), train=train)

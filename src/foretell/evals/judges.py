@@ -141,10 +141,9 @@ class Unlikeness:
 
     def __init__(self, likeness: Likeness, normal: Tensor) -> None:
         """`normal`: latents (B, T, P, D) that normal errors are taken from."""
-        self.likeness, self.first = likeness.eval(), likeness.first
-        covariance = torch.stack([shrunk_covariance(self._missed(b).flatten(0, 2)) for b in normal.split(BATCH)]).mean(
-            0
-        )
+        self.likeness, self.first = likeness.eval(), likeness.config.first
+        missed = [self._missed(batch).flatten(0, 2) for batch in normal.split(BATCH)]
+        covariance = torch.stack([shrunk_covariance(of_batch) for of_batch in missed]).mean(0)
         self.precision = (torch.linalg.inv(covariance) / len(covariance)).float()
 
     @torch.inference_mode()

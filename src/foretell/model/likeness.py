@@ -49,6 +49,11 @@ class LikenessConfig:
     steps: int = 1000
     """Training steps, on frozen latents."""
 
+    @property
+    def first(self) -> int:
+        """The first step, 0-based, of which something is said: one has to have changed, `apart` before."""
+        return self.apart + 1
+
 
 class Said(NamedTuple):
     """Of the K tokens that change most, at each step from the first that it can speak of; in deviations of a latent."""
@@ -90,11 +95,6 @@ class Likeness(nn.Module):
         self.register_buffer("std", torch.ones(latent_width))
         self.register_buffer("usual", torch.ones(()))
 
-    @property
-    def first(self) -> int:
-        """The first step, 0-based, of which it says something: one has to have changed, `apart` before."""
-        return self.config.apart + 1
-
     @torch.no_grad()
     def fit_scale(self, latents: Tensor) -> None:
         """Take deviations and the usual change from latents (B, T, P, D)."""
@@ -104,8 +104,8 @@ class Likeness(nn.Module):
         self.usual.copy_((even[:, 1:] - even[:, :-1]).pow(2).mean().sqrt().clamp_min(1e-3))
 
     def forward(self, latents: Tensor) -> Said:
-        """latents (B, T, P, D), T above `first` -> Said of T' = T - first steps."""
-        apart, first = self.config.apart, self.first
+        """latents (B, T, P, D), T above `config.first` -> Said of T' = T - first steps."""
+        apart, first = self.config.apart, self.config.first
         even = (latents.float() - self.mean) / self.std
         changes = self._changes(even)
         around = self._around(changes)

@@ -88,6 +88,9 @@ class RunConfig:
             raise ConfigError(
                 f"hold-out {self.hold_out} and development {self.development}: expected shares above 0 that leave something to train on"
             )
+        if self.likeness is not None and self.train.window <= self.likeness.first:
+            got = f"got windows of {self.train.window} steps, expected more than {self.likeness.first}"
+            raise ConfigError(f"likeness: {got}: take a longer --window")
 
 
 def run_training(store: Store, out: Path, config: RunConfig) -> Path:
