@@ -37,7 +37,7 @@ class LikenessConfig:
     apart: int = 4
     """Steps that are kept from it: it must not see how the thing looked just before."""
     span: int = 24
-    """Steps that it looks back; what is older counts as old as that."""
+    """Ages that it tells apart, in steps beyond `apart`; what is older counts as the oldest."""
     asked: int = 12
     """Tokens of a step that are asked for, those that change most."""
     kept: int = 8
