@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +16,9 @@ from foretell.model.predictors import CausalConfig, RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.surprise import expected as module
 from foretell.surprise import stream
-from foretell.surprise.expected import FLOOR, Examples, fit_expected
+from foretell.surprise.expected import FLOOR, Examples, fit_expected, summed_up
 from foretell.surprise.score import LatentScorer, errors_of, fit_whitening, load_whitening, save_whitening
-from foretell.surprise.stream import Stream, SurpriseConfig
+from foretell.surprise.stream import Stream, SurpriseConfig, Watched
 
 SETTINGS = SurpriseConfig(nearest=1, farthest=3, every=2, context=2, expect=True)
 
@@ -47,12 +46,14 @@ def clips():
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few steps; and no bf16, so that equal sums are equal."""
     monkeypatch.setattr(module, "STEPS", 40)
+    monkeypatch.setattr(module, "FRAME_STEPS", 40)
     monkeypatch.setattr(stream, "mixed_precision", lambda precision, device: nullcontext())
 
 
 def test_it_finds_the_mean_error_that_each_memory_announces(monkeypatch):
     """Exponential errors of mean 0.2 or 2, as one number of the memory says: at the optimum what is expected is the mean."""
     monkeypatch.setattr(module, "STEPS", 800)
+    monkeypatch.setattr(module, "FRAME_STEPS", 1500)
     model, chance = model_of(), torch.Generator().manual_seed(1)
     hard = torch.randint(2, (3000, 1, 1), generator=chance).float()
     memories = torch.randn(3000, 8, 4, generator=chance)
@@ -61,7 +62,8 @@ def test_it_finds_the_mean_error_that_each_memory_announces(monkeypatch):
     examples = Examples()
     examples.add(memories, torch.empty_like(mean).exponential_(generator=chance) * mean)
     found = fit_expected(model, examples)
-    without_floor = found(memories) / found.unit - found.floor
+    with torch.no_grad():
+        without_floor = found(memories) / found.most(summed_up(memories)).exp()[:, None, None] - found.floor
     for which, expected in ((0, 0.2), (1, 2.0)):
         of_kind = without_floor[hard[:, 0, 0] == which]
         assert of_kind.mean().item() == pytest.approx(expected, rel=0.1)
@@ -70,6 +72,28 @@ def test_it_finds_the_mean_error_that_each_memory_announces(monkeypatch):
     above = (examples.kept[0][1] / found(examples.kept[0][0])).amax((1, 2)) > 1
     assert above.float().mean().item() == pytest.approx(0.01, abs=0.002)  # in one unit, whatever is expected
     assert not any(weight.requires_grad for weight in found.parameters())
+
+
+def test_the_largest_error_that_a_sort_of_frame_keeps_to_is_told_from_all_that_is_remembered(monkeypatch):
+    """Both sorts err alike on average, but one seldom and by much, somewhere: 1 in 100 frames of either are above 1."""
+    monkeypatch.setattr(module, "STEPS", 300)
+    monkeypatch.setattr(module, "FRAME_STEPS", 1500)
+    model, chance = model_of(), torch.Generator().manual_seed(1)
+    sort = torch.randint(2, (20_000, 1, 1), generator=chance).float()
+    memories = torch.randn(20_000, 8, 4, generator=chance)
+    memories[:, :, :1] = sort.expand(-1, 8, -1)
+    seldom = 10 * (torch.rand(20_000, 2, 4, generator=chance) < 0.1).float()
+    errors = torch.empty_like(seldom).exponential_(generator=chance) * torch.where(sort > 0, seldom, 1.0)
+    examples = Examples()
+    examples.add(memories, errors)
+    found, above = fit_expected(model, examples), {}
+    for which in (0, 1):
+        of_sort = sort[:, 0, 0] == which
+        divided, largest = (errors / found(memories))[of_sort], errors[of_sort].amax((1, 2))
+        above[which] = (divided.amax((1, 2)) > 1).float().mean().item()
+        assert above[which] == pytest.approx(0.01, abs=0.004)
+        one_line = largest > errors.amax((1, 2)).quantile(0.99)  # what one line for both would do
+        assert abs(one_line.float().mean().item() - 0.01) > 0.008
 
 
 def test_of_much_footage_every_second_example_is_let_go(monkeypatch):
@@ -88,7 +112,7 @@ def test_of_much_footage_every_second_example_is_let_go(monkeypatch):
 def test_errors_are_divided_by_what_was_expected_just_before(carry):
     """By hand: of each word by the memory that spoke it, of looks by the memory before the step."""
     model = model_of(carry=carry)
-    whitening = fit_whitening(model, clips, SETTINGS)
+    whitening = fit_whitening(Watched(model, clips, SETTINGS))
     assert whitening.of_words is not None
     assert (whitening.of_looks is not None) == carry
     with torch.inference_mode():
@@ -114,7 +138,7 @@ def test_errors_are_divided_by_what_was_expected_just_before(carry):
 
 def test_chunks_of_any_size_give_the_same_scores():
     model = model_of()
-    scorer = LatentScorer(model, fit_whitening(model, clips, SETTINGS), SETTINGS)
+    scorer = LatentScorer(model, fit_whitening(Watched(model, clips, SETTINGS)), SETTINGS)
     frames = video(17, seed=7)
     whole = scorer.score(frames).surprise
     scorer.start()
@@ -124,7 +148,7 @@ def test_chunks_of_any_size_give_the_same_scores():
 
 def test_it_is_kept_with_the_whitening_and_found_again(tmp_path: Path):
     model, path = model_of(), tmp_path / "w.safetensors"
-    whitening = fit_whitening(model, clips, SETTINGS)
+    whitening = fit_whitening(Watched(model, clips, SETTINGS))
     save_whitening(path, whitening, SETTINGS)
     found, settings = load_whitening(path, model)
     assert settings == SETTINGS
@@ -143,4 +167,4 @@ def test_it_needs_a_memory_at_every_token():
         predictor=CausalConfig(width=8, depth=2, heads=2, history=3),
     )
     with pytest.raises(ConfigError, match="no memory at every token"):
-        fit_whitening(WorldModel(config).eval(), clips, replace(SETTINGS))
+        fit_whitening(Watched(WorldModel(config).eval(), clips, SETTINGS))

@@ -2,10 +2,14 @@
 
 Errors of normal footage are not alike everywhere: a ball that rolls off a ledge out of sight comes out faster and less surely
 than one that glides by. One alarm line for both is crossed mostly by the first. Regression of the error's size on what is
-known before it (Nix and Weigend 1994; arXiv 1703.04977), on normal clips that train and calibrate nothing else.
+known before it (Nix and Weigend 1994; arXiv 1703.04977), on normal clips that train and calibrate nothing else. A mean says
+little of how rare and how large the worst is, so a quantile of a whole frame's largest error is told on top of it, from all
+that is remembered (Koenker and Bassett, Econometrica 46, 1978; for conformal alarms Romano et al., arXiv 1905.03222).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from einops import rearrange
@@ -16,37 +20,51 @@ from foretell.model.predictors import RecurrentPredictor
 from foretell.model.world_model import WorldModel
 
 HIDDEN, STEPS, BATCH, RATE = 48, 2500, 64, 3e-3
+FRAME_STEPS, FRAME_BATCH = 1500, 512
+"""The same of what whole frames are held against."""
 MOST = 400_000_000
 """Numbers of memories that are kept to learn from, 0.8 GB."""
+PORTION = 1024
+"""Memories that are looked at together, once fitted."""
 SMALL, WIDE = 1e-3, 8.0
 """Errors count as this much at least; the logarithm of what is expected stays within this."""
 FLOOR = 3.0
 """What is added to every expected error, in units of the usual largest of a frame: where nothing is wrong, little is not much."""
 NORMAL = 0.99
-"""Of normal frames, these have no error above 1 once it is divided: so words and looks are in one unit."""
+"""Of normal frames, these have no error above 1 once it is divided, in every sort of scene that the memory tells apart."""
 
 
 class Expected(nn.Module):
     """Memories (N, P, hidden) of just before -> what an error at each token is divided by, (N, rows, columns), above 0."""
 
     floor: Tensor
-    unit: Tensor
 
     def __init__(self, hidden: int, grid: tuple[int, int]) -> None:
         super().__init__()
         self.grid = grid
         self.net = nn.Sequential(nn.Conv2d(hidden, HIDDEN, 3, padding=1), nn.SiLU(), nn.Conv2d(HIDDEN, 1, 3, padding=1))
+        self.frame = nn.Sequential(nn.BatchNorm1d(2 * hidden, affine=False, momentum=None), nn.Linear(2 * hidden, 1))
         self.register_buffer("floor", torch.tensor(0.0))
-        self.register_buffer("unit", torch.tensor(1.0))
 
     def forward(self, memories: Tensor) -> Tensor:
-        expected: Tensor = self.unit * (self.logarithm(memories).exp() + self.floor)
+        most = self.most(summed_up(memories)).exp()[:, None, None]
+        expected: Tensor = most * (self.logarithm(memories).exp() + self.floor)
         return expected
 
     def logarithm(self, memories: Tensor) -> Tensor:
         """Of the expected error itself, without the floor."""
         said: Tensor = self.net(rearrange(memories.float(), "n (y x) c -> n c y x", y=self.grid[0]))
         return said[:, 0].clamp(-WIDE, WIDE)
+
+    def most(self, summaries: Tensor) -> Tensor:
+        """Logarithm of a frame's largest error, in units of what its tokens expect, that NORMAL such frames keep to: (N,)."""
+        said: Tensor = self.frame(summaries)
+        return said[:, 0].clamp(-WIDE, WIDE)
+
+
+def summed_up(memories: Tensor) -> Tensor:
+    """Memories (N, P, hidden) of a frame -> their mean and most over all tokens, (N, 2 hidden)."""
+    return torch.cat([memories.float().mean(1), memories.float().amax(1)], 1)
 
 
 def expected_of(model: WorldModel) -> Expected:
@@ -89,17 +107,50 @@ def fit_expected(model: WorldModel, examples: Examples) -> Expected:
         torch.manual_seed(0)
         expected = expected_of(model)
         known, came = (torch.cat(part).clone() for part in zip(*examples.kept, strict=True))
-        optimizer = torch.optim.AdamW(expected.net.parameters(), lr=RATE, weight_decay=1e-2)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
-        for _ in range(STEPS):
-            drawn = torch.randint(len(known), (BATCH,))
-            logarithm = expected.logarithm(known[drawn])
-            optimizer.zero_grad()
-            (came[drawn] * torch.exp(-logarithm) + logarithm).mean().backward()
-            optimizer.step()
-            schedule.step()
+        _fit(
+            expected.net,
+            lambda drawn: _of_tokens(expected.logarithm(known[drawn]), came[drawn]),
+            len(known),
+            STEPS,
+            BATCH,
+        )
         with torch.no_grad():
-            expects = torch.cat([expected.logarithm(part).exp() for part in known.split(1024)])
+            expects = torch.cat([expected.logarithm(part).exp() for part in known.split(PORTION)])
             expected.floor.copy_(FLOOR * expects.amax((1, 2)).median())
-            expected.unit.copy_((came / (expects + expected.floor)).amax((1, 2)).quantile(NORMAL))
+            largest = (came / (expects + expected.floor)).amax((1, 2)).log()
+            summaries = torch.cat([summed_up(part) for part in known.split(PORTION)])
+            last = expected.frame[-1]
+            assert isinstance(last, nn.Linear)
+            last.weight.zero_()
+            last.bias.fill_(largest.quantile(NORMAL))
+        _fit(
+            expected.frame,
+            lambda drawn: _of_frames(expected.most(summaries[drawn]), largest[drawn]),
+            len(known),
+            FRAME_STEPS,
+            FRAME_BATCH,
+        )
     return expected.eval().requires_grad_(False)
+
+
+def _of_tokens(logarithm: Tensor, came: Tensor) -> Tensor:
+    """Minus the logarithm of the likelihood under an exponential law of this mean."""
+    return (came * torch.exp(-logarithm) + logarithm).mean()
+
+
+def _of_frames(said: Tensor, came: Tensor) -> Tensor:
+    """The loss that the NORMAL quantile has least of."""
+    above = came - said
+    return torch.maximum(NORMAL * above, (NORMAL - 1) * above).mean()
+
+
+def _fit(net: nn.Module, loss: Callable[[Tensor], Tensor], count: int, steps: int, batch: int) -> None:
+    """Lower `loss` of `batch` examples of `count`, drawn anew at each of the steps."""
+    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    for _ in range(steps):
+        value = loss(torch.randint(count, (batch,)))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        schedule.step()

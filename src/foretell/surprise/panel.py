@@ -29,7 +29,7 @@ from foretell.surprise.score import (
 )
 from foretell.surprise.smooth import Smoother
 from foretell.surprise.strange import Normal, fit_passing
-from foretell.surprise.stream import Clips, SurpriseConfig, foretold_clips
+from foretell.surprise.stream import Clips, SurpriseConfig, Watched
 
 MODEL, MOTION, UNTRAINED = "model", "motion", "untrained network"
 STRANGE = "strangeness"
@@ -110,15 +110,17 @@ def fit_panel(model: WorldModel, development: Clips, config: SurpriseConfig, see
 
     `seed` is that of the untrained network's weights.
     """
-    untrained = untrained_model(model.config, seed)
+    watched = Watched(model, development, config)
     try:
-        normal = fit_passing(lambda: (seen.passing for seen in foretold_clips(model, development, config)))
+        normal = fit_passing(lambda: (seen.passing for seen in watched))
     except DataError:
         normal = None  # all are shorter than what is judged together; who watches is told that it cannot say
-    scorers: dict[str, Scorer] = {MOTION: MotionScorer(model.config.view, model.grid, config)}
-    for name, network in ((MODEL, model), (UNTRAINED, untrained)):
-        whitening = fit_whitening(network, development, config)
-        scorers[name] = LatentScorer(network, whitening, config, normal if name == MODEL else None)
+    scorers: dict[str, Scorer] = {
+        MOTION: MotionScorer(model.config.view, model.grid, config),
+        MODEL: LatentScorer(model, fit_whitening(watched), config, normal),
+    }
+    watched = Watched(untrained_model(model.config, seed), development, config)  # and what was kept before is let go
+    scorers[UNTRAINED] = LatentScorer(watched.model, fit_whitening(watched), config)
     return Panel(scorers, {})
 
 

@@ -23,7 +23,7 @@ from foretell.surprise.covariance import shrunk_covariance
 from foretell.surprise.expected import Examples, Expected, expected_of, fit_expected, load_expected
 from foretell.surprise.looks import fit_looks, look_heat
 from foretell.surprise.strange import Normal, Passing
-from foretell.surprise.stream import Clips, Seen, Stream, SurpriseConfig, foretold_clips
+from foretell.surprise.stream import Seen, Stream, SurpriseConfig, Watched
 
 
 class Scores(NamedTuple):
@@ -143,17 +143,18 @@ def _number(ahead: Tensor, config: SurpriseConfig) -> Tensor:
     return (ahead - config.nearest).clamp_min(0)
 
 
-def fit_whitening(model: WorldModel, normal: Clips, config: SurpriseConfig) -> Whitening:
+def fit_whitening(normal: Watched) -> Whitening:
     """Whitening from normal clips that do not calibrate. Raises DataError if all of them are too short to be foretold.
 
     Raises ConfigError if errors are to be expected and the model has no memory to tell them from.
     """
+    model, config = normal.model, normal.config
     if config.expect:
         expected_of(model)
     width, horizons = model.config.encoder.latent_width, config.horizons
     covariance = torch.zeros(len(horizons), width, width, dtype=torch.float64)
     known = torch.zeros(len(horizons))
-    for seen in foretold_clips(model, normal, config):
+    for seen in normal:
         residual = seen.happened[:, None] - seen.said
         for number, horizon in enumerate(horizons):
             kept = residual[seen.ahead == horizon]
@@ -166,7 +167,7 @@ def fit_whitening(model: WorldModel, normal: Clips, config: SurpriseConfig) -> W
     precision = (torch.linalg.inv(covariance / known[:, None, None]) / width).float()
     largest: list[list[Tensor]] = [[] for _ in horizons]
     looks = []
-    for seen in foretold_clips(model, normal, config):
+    for seen in normal:
         judged = (seen.ahead > 0).any(1)
         looks.append((seen.look_error[judged], seen.contrast[judged]))
         errors = worst_tokens(token_errors(seen, precision, config, model.grid), config.worst)
@@ -174,14 +175,14 @@ def fit_whitening(model: WorldModel, normal: Clips, config: SurpriseConfig) -> W
             largest[number].append(errors[seen.ahead == horizon])
     scale = torch.stack([torch.cat(of_horizon).quantile(0.95) for of_horizon in largest])
     whitening = Whitening(precision, scale, fit_looks(looks))
-    return with_expected(whitening, model, normal, config) if config.expect else whitening
+    return with_expected(whitening, normal) if config.expect else whitening
 
 
-def with_expected(whitening: Whitening, model: WorldModel, normal: Clips, config: SurpriseConfig) -> Whitening:
+def with_expected(whitening: Whitening, normal: Watched) -> Whitening:
     """The same, and how wrong the model expects to be: fitted on all words about normal clips, and on how these look."""
-    of_words, of_looks = Examples(), Examples()
-    for seen in foretold_clips(model, normal, config):
-        errors, spoken = errors_of(seen, model, whitening, config), seen.ahead > 0
+    model, of_words, of_looks = normal.model, Examples(), Examples()
+    for seen in normal:
+        errors, spoken = errors_of(seen, model, whitening, normal.config), seen.ahead > 0
         of_words.add(seen.minds[spoken], errors.whitened[spoken])
         of_looks.add(seen.memories[spoken.any(1)], errors.looks[spoken.any(1)])
     whitening = whitening._replace(of_words=fit_expected(model, of_words))
