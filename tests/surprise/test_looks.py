@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from foretell.surprise.looks import LEAST, NORMAL, fit_looks, look_errors, look_heat
+from foretell.surprise.looks import GAP, LEAST, NORMAL, WINDOW, _windows, fit_looks, look_errors, look_heat
 
 FLOOR = torch.tensor(0.05)
 RED, GREEN = (1.5, -0.5, -0.5), (-1.0, 1.0, -0.5)
@@ -27,6 +27,21 @@ def test_what_came_as_foretold_looks_right() -> None:
     found = heat(scene("ball", 30, 30), scene("ball", 30, 30))
     assert found.shape == (8, 8)
     assert not found.any()
+
+
+def test_windows_are_bell_shaped_means_half_a_token_apart() -> None:
+    """One product of matrices against the sum that it stands for, pixel by pixel; beyond the edge there is nothing."""
+    maps = torch.rand(2, 3, 24, 40, generator=torch.Generator().manual_seed(0))
+    bell = torch.exp(-0.5 * ((torch.arange(WINDOW) - WINDOW // 2) / (WINDOW / 4)) ** 2)
+    bell, reach = bell / bell.sum(), WINDOW // 2
+    wide = torch.nn.functional.pad(maps, (reach,) * 4)
+    found = _windows(maps)
+    assert found.shape == (2, 3, 6, 10)
+    for row, column in ((0, 0), (2, 5), (5, 9)):
+        y, x = (GAP * number + (GAP - 1) // 2 for number in (row, column))
+        here = wide[..., y : y + WINDOW, x : x + WINDOW]
+        expected = torch.einsum("ncyx,y,x->nc", here, bell, bell)
+        torch.testing.assert_close(found[..., row, column], expected)
 
 
 @pytest.mark.parametrize("x", [24.0, 27.3, 30.5])

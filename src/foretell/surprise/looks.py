@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, max_pool2d, pad
+from torch.nn.functional import max_pool2d, pad
 
 from foretell.model.encoders import TOKEN_PIXELS
 
@@ -68,9 +68,14 @@ def _windows(maps: Tensor) -> Tensor:
 
     Beyond the frame's edge there is nothing.
     """
-    bell = torch.exp(-0.5 * ((torch.arange(WINDOW, device=maps.device) - WINDOW // 2) / (WINDOW / 4)) ** 2)
-    bell = bell / bell.sum()
-    first, after = WINDOW // 2 - (GAP - 1) // 2, WINDOW // 2
-    each = pad(maps, (first, after, first, after)).flatten(0, 1)[:, None]
-    rows = conv2d(each, bell.view(1, 1, -1, 1), stride=(GAP, 1))
-    return conv2d(rows, bell.view(1, 1, 1, -1), stride=(1, GAP)).unflatten(0, maps.shape[:2])[:, :, 0]
+    down, right = (_bells(edge, maps) for edge in maps.shape[2:])
+    return down @ maps @ right.mT
+
+
+def _bells(edge: int, like: Tensor) -> Tensor:
+    """What each pixel along an edge counts in each window, (edge / GAP, edge): all windows are one product of matrices."""
+    middles = GAP * torch.arange(edge // GAP, device=like.device)[:, None] + (GAP - 1) // 2
+    away = (torch.arange(edge, device=like.device) - middles).abs()
+    bell = torch.exp(-0.5 * (away / (WINDOW / 4)) ** 2).masked_fill(away > WINDOW // 2, 0.0)
+    whole = torch.exp(-0.5 * ((torch.arange(WINDOW, device=like.device) - WINDOW // 2) / (WINDOW / 4)) ** 2).sum()
+    return (bell / whole).to(like.dtype)
