@@ -248,7 +248,7 @@ def test_every_step_of_a_long_clip_whitens_once(model: WorldModel) -> None:
     assert (spoken.sum(1) >= 2).all()
 
 
-@pytest.mark.parametrize("room", [0, 60_000, 2_000_000_000])
+@pytest.mark.parametrize("room", [0, 60_000, 1_000_000_000])
 def test_what_is_kept_is_looked_at_once_and_is_what_it_was(model: WorldModel, monkeypatch, room: int) -> None:
     """Whatever has room: nothing, some of it, all."""
     monkeypatch.setattr(module, "KEPT", room)
@@ -257,7 +257,7 @@ def test_what_is_kept_is_looked_at_once_and_is_what_it_was(model: WorldModel, mo
     monkeypatch.setattr(Stream, "next", lambda *given, real=Stream.next: looked_at.append(0) or real(*given))
     again = list(watched)
     assert len(again) == len(first) == len(looked_at) + len(watched.kept) == 4
-    assert {0: 0, 2_000_000_000: 4}.get(room, len(watched.kept)) == len(watched.kept) > (room > 0) - 1
+    assert {0: 0, 1_000_000_000: 4}.get(room, len(watched.kept)) == len(watched.kept) > (room > 0) - 1
     for one, other in zip(first, again, strict=True):
         for part, same in zip(one, other, strict=True):
             torch.testing.assert_close(part, same.to(part.dtype), rtol=0, atol=0, equal_nan=True)

@@ -30,7 +30,7 @@ SMALL, WIDE = 1e-3, 8.0
 """Errors count as this much at least; the logarithm of what is expected stays within this."""
 FLOOR = 3.0
 """What is added to every expected error, in units of the usual largest of a frame: where nothing is wrong, little is not much."""
-NORMAL = 0.99
+NORMAL = 0.97
 """Of normal frames, these have no error above 1 once it is divided, in every sort of scene that the memory tells apart."""
 
 

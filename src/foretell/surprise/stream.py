@@ -24,8 +24,8 @@ from foretell.surprise.smooth import Smoother
 PIECE = 64
 """Steps of a long clip that are looked at together, when whitening is fitted."""
 
-KEPT = 2_000_000_000
-"""Bytes of what was seen that are kept meanwhile: 1,200 clips of 24 steps at 64 px, or 40 minutes at 10 fps without expected errors."""
+KEPT = 1_000_000_000
+"""Bytes of what was seen that are kept meanwhile: half an hour of 64 px at 10 fps, or 20 minutes where errors are expected."""
 
 Clips = Callable[[], Iterable[tuple[str, np.ndarray]]]
 """Gives (name, frames uint8 (T, H, W, 3)) one after another, from the start at each call."""
@@ -118,7 +118,7 @@ class Stream:
             latents = self.model.encode(rearrange(batch, "t h w c -> 1 t c h w"))
             before = self.model.predictor.start(1) if self.memory is None else self.memory
             foretold, self.memory = self.model.go_on(latents, self.memory)
-            looks = self._looks(batch, foretold)
+            moves = self.model.drift(foretold.memories[0]) if self.model.carries else None
             happened = latents[0].float()
             next_ones = foretold.next[0].float()
             first = torch.full_like(next_ones[:1], torch.nan) if self.next_one is None else self.next_one
@@ -138,16 +138,17 @@ class Stream:
                             minds[t, slot] = self.minds[slot]
                 self._go_on(foretold, t)
                 self.step += 1
+        looks = self._looks(batch, moves)  # in full precision: they are small differences of large sums
         return Seen(happened, said, ahead, *looks, said_before, batch, minds, memories)
 
-    def _looks(self, frames: Tensor, foretold: Foretold) -> tuple[Tensor, Tensor]:
-        """How the frames (T, H, W, 3) look, each against the one before it, carried on: error and contrast."""
+    def _looks(self, frames: Tensor, moves: Tensor | None) -> tuple[Tensor, Tensor]:
+        """How the frames (T, H, W, 3) look, each against the one before it, moved on (T, 2, rows, columns): error and contrast."""
         rows, columns = self.model.grid
         nothing = torch.zeros(len(frames), 2 * rows, 2 * columns)
-        if not self.model.carries:
+        if moves is None:
             return nothing, nothing
         pictures = scaled(rearrange(frames, "t h w c -> t c h w"))
-        next_ones = carried(pictures, self.model.drift(foretold.memories[0]), mode="bicubic")
+        next_ones = carried(pictures, moves, mode="bicubic")
         known = self.carried is not None
         said = torch.cat([pictures[:1] if self.carried is None else self.carried, next_ones[:-1]])
         self.carried = next_ones[-1:]
