@@ -32,7 +32,8 @@ def main() -> None:
     torch.set_num_threads(1)
     frames = np.random.default_rng(0).integers(0, 256, (arguments.frames, 64, 64, 3), np.uint8)
     config = SurpriseConfig()
-    panel = fit_panel(untrained_model(dense(), 0), lambda: [("noise", frames[:48])], config, 0)
+    noise = lambda: [("noise", frames[:48])]  # noqa: E731
+    panel = fit_panel(untrained_model(dense(), 0), noise, noise, config, 0)
     scorer = panel.scorers[MODEL]
     assert isinstance(scorer, LatentScorer)
     certain = LatentScorer(scorer.model, scorer.whitening, config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.surprise import expected as module
 from foretell.surprise import stream
 from foretell.surprise.expected import FLOOR, NORMAL, Examples, fit_expected, summed_up
-from foretell.surprise.score import LatentScorer, errors_of, fit_whitening, load_whitening, save_whitening
-from foretell.surprise.stream import Stream, SurpriseConfig, Watched
+from foretell.surprise.score import LatentScorer, Whitening, errors_of, fit_whitening, load_whitening, save_whitening
+from foretell.surprise.stream import Stream, SurpriseConfig, foretold_clips
 
 SETTINGS = SurpriseConfig(nearest=1, farthest=3, every=2, context=2, expect=True)
 
@@ -40,6 +41,11 @@ def video(steps: int, seed: int = 0) -> np.ndarray:
 
 def clips():
     return ((f"{number}.mp4", video(40, seed=number)) for number in range(3))
+
+
+def whitening_of(model: WorldModel) -> Whitening:
+    few = list(foretold_clips(model, clips, replace(SETTINGS, expect=False)))
+    return fit_whitening(model, few, clips, SETTINGS)
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +118,7 @@ def test_of_much_footage_every_second_example_is_let_go(monkeypatch):
 def test_errors_are_divided_by_what_was_expected_just_before(carry):
     """By hand: of each word by the memory that spoke it, of looks by the memory before the step."""
     model = model_of(carry=carry)
-    whitening = fit_whitening(Watched(model, clips, SETTINGS))
+    whitening = whitening_of(model)
     assert whitening.of_words is not None
     assert (whitening.of_looks is not None) == carry
     with torch.inference_mode():
@@ -138,7 +144,7 @@ def test_errors_are_divided_by_what_was_expected_just_before(carry):
 
 def test_chunks_of_any_size_give_the_same_scores():
     model = model_of()
-    scorer = LatentScorer(model, fit_whitening(Watched(model, clips, SETTINGS)), SETTINGS)
+    scorer = LatentScorer(model, whitening_of(model), SETTINGS)
     frames = video(17, seed=7)
     whole = scorer.score(frames).surprise
     scorer.start()
@@ -148,7 +154,7 @@ def test_chunks_of_any_size_give_the_same_scores():
 
 def test_it_is_kept_with_the_whitening_and_found_again(tmp_path: Path):
     model, path = model_of(), tmp_path / "w.safetensors"
-    whitening = fit_whitening(Watched(model, clips, SETTINGS))
+    whitening = whitening_of(model)
     save_whitening(path, whitening, SETTINGS)
     found, settings = load_whitening(path, model)
     assert settings == SETTINGS
@@ -167,4 +173,4 @@ def test_it_needs_a_memory_at_every_token():
         predictor=CausalConfig(width=8, depth=2, heads=2, history=3),
     )
     with pytest.raises(ConfigError, match="no memory at every token"):
-        fit_whitening(Watched(WorldModel(config).eval(), clips, SETTINGS))
+        whitening_of(WorldModel(config).eval())

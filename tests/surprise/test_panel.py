@@ -51,7 +51,7 @@ def clips(count: int, steps: int = 14, name: str = "clip{}.mp4") -> Iterator[tup
 @pytest.fixture
 def panel() -> Panel:
     torch.manual_seed(8)
-    return fit_panel(WorldModel(TINY).eval(), lambda: clips(3, 20), SETTINGS, seed=77)
+    return fit_panel(WorldModel(TINY).eval(), lambda: clips(3, 20), lambda: clips(3, 20), SETTINGS, seed=77)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_what_is_as_usual_is_less_strange_than_a_frozen_or_a_blank_picture(panel
 
 
 def test_clips_shorter_than_what_is_judged_together_leave_it_without_doubt() -> None:
-    panel = fit_panel(WorldModel(TINY).eval(), lambda: clips(3, 7), SETTINGS, seed=77)
+    panel = fit_panel(WorldModel(TINY).eval(), lambda: clips(3, 7), lambda: clips(3, 7), SETTINGS, seed=77)
     panel.calibrate(clips(6, 7), **UNITS)
     assert set(panel.calibrations) == {MODEL, MOTION, UNTRAINED}
 

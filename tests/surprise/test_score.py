@@ -30,7 +30,7 @@ from foretell.surprise.score import (
     token_errors,
     worst_tokens,
 )
-from foretell.surprise.stream import PIECE, Stream, SurpriseConfig, Watched
+from foretell.surprise.stream import PIECE, SurpriseConfig, foretold_clips
 
 SETTINGS = SurpriseConfig(nearest=2, farthest=5, every=2, context=2)
 BUILDS = {
@@ -199,7 +199,7 @@ def test_settings_that_leave_steps_unspoken_of_are_refused() -> None:
 def test_short_clips_are_foretold_from_as_far_as_they_allow(model: WorldModel, steps: int) -> None:
     settings = SurpriseConfig(context=3).within(steps)
     assert settings.farthest == min(16, steps - 4)
-    found = fit_whitening(Watched(model, lambda: clips(steps, steps), settings))
+    found = whitening_of(model, settings, steps, steps)
     assert len(found.scale) == len(settings.horizons)
     assert found.scale.isfinite().all()
 
@@ -213,6 +213,11 @@ def clips(*lengths: int) -> Iterator[tuple[str, np.ndarray]]:
     yield from ((f"{number}.mp4", video(length, seed=number)) for number, length in enumerate(lengths))
 
 
+def whitening_of(model: WorldModel, settings: SurpriseConfig, *lengths: int) -> Whitening:
+    seen = list(foretold_clips(model, lambda: clips(*lengths), settings))
+    return fit_whitening(model, seen, lambda: clips(*lengths), settings)
+
+
 def test_the_worst_tokens_count_and_one_at_least() -> None:
     errors = torch.arange(2 * 3 * 10.0).view(2, 3, 2, 5)
     torch.testing.assert_close(worst_tokens(errors, 0.0), errors.amax((2, 3)))
@@ -224,8 +229,8 @@ def test_the_worst_tokens_count_and_one_at_least() -> None:
 
 def test_normal_residuals_are_one_on_average_and_one_frame_in_twenty_is_above_the_scale(model: WorldModel) -> None:
     alone = replace(SETTINGS, neighbourhood=1)
-    whitening = fit_whitening(Watched(model, lambda: clips(180, 150, 120), alone))
-    seen = list(Watched(model, lambda: clips(180, 150, 120), alone))
+    whitening = whitening_of(model, alone, 180, 150, 120)
+    seen = list(foretold_clips(model, lambda: clips(180, 150, 120), alone))
     errors = torch.cat([token_errors(one, whitening.precision, alone, model.grid) for one in seen])
     ahead = torch.cat([one.ahead for one in seen])
     for number, horizon in enumerate(alone.horizons):
@@ -240,7 +245,7 @@ def test_normal_residuals_are_one_on_average_and_one_frame_in_twenty_is_above_th
 def test_every_step_of_a_long_clip_whitens_once(model: WorldModel) -> None:
     run_up = SETTINGS.context + SETTINGS.farthest
     frames = video(run_up + 2 * PIECE + 5)
-    seen = list(Watched(model, lambda: [("long.mp4", frames), ("short.mp4", frames[:3])], SETTINGS))
+    seen = list(foretold_clips(model, lambda: [("long.mp4", frames), ("short.mp4", frames[:3])], SETTINGS))
     latents = model.encode(torch.from_numpy(frames).permute(0, 3, 1, 2)[None])[0]
     whole = torch.cat([latents, latents[:3]])
     torch.testing.assert_close(torch.cat([one.happened for one in seen]), whole, rtol=1e-4, atol=1e-4)
@@ -248,24 +253,9 @@ def test_every_step_of_a_long_clip_whitens_once(model: WorldModel) -> None:
     assert (spoken.sum(1) >= 2).all()
 
 
-@pytest.mark.parametrize("room", [0, 60_000, 1_000_000_000])
-def test_what_is_kept_is_looked_at_once_and_is_what_it_was(model: WorldModel, monkeypatch, room: int) -> None:
-    """Whatever has room: nothing, some of it, all."""
-    monkeypatch.setattr(module, "KEPT", room)
-    watched = Watched(model, lambda: clips(40, PIECE + 30, 20), SETTINGS)
-    first, looked_at = list(watched), []
-    monkeypatch.setattr(Stream, "next", lambda *given, real=Stream.next: looked_at.append(0) or real(*given))
-    again = list(watched)
-    assert len(again) == len(first) == len(looked_at) + len(watched.kept) == 4
-    assert {0: 0, 1_000_000_000: 4}.get(room, len(watched.kept)) == len(watched.kept) > (room > 0) - 1
-    for one, other in zip(first, again, strict=True):
-        for part, same in zip(one, other, strict=True):
-            torch.testing.assert_close(part, same.to(part.dtype), rtol=0, atol=0, equal_nan=True)
-
-
 def test_clips_too_short_to_whiten_on_are_said(model: WorldModel) -> None:
     with pytest.raises(DataError, match="more than 7 steps"):
-        fit_whitening(Watched(model, lambda: clips(7, 4), SETTINGS))
+        whitening_of(model, SETTINGS, 7, 4)
 
 
 def test_whitening_is_kept_and_found_again(tmp_path: Path, scorer: LatentScorer) -> None:

@@ -16,6 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from foretell.errors import ConfigError
+from foretell.model.precision import mixed_precision
 from foretell.model.predictors import RecurrentPredictor
 from foretell.model.world_model import WorldModel
 
@@ -54,12 +55,12 @@ class Expected(nn.Module):
     def logarithm(self, memories: Tensor) -> Tensor:
         """Of the expected error itself, without the floor."""
         said: Tensor = self.net(rearrange(memories.float(), "n (y x) c -> n c y x", y=self.grid[0]))
-        return said[:, 0].clamp(-WIDE, WIDE)
+        return said[:, 0].float().clamp(-WIDE, WIDE)
 
     def most(self, summaries: Tensor) -> Tensor:
         """Logarithm of a frame's largest error, in units of what its tokens expect, that NORMAL such frames keep to: (N,)."""
         said: Tensor = self.frame(summaries)
-        return said[:, 0].clamp(-WIDE, WIDE)
+        return said[:, 0].float().clamp(-WIDE, WIDE)
 
 
 def summed_up(memories: Tensor) -> Tensor:
@@ -149,7 +150,8 @@ def _fit(net: nn.Module, loss: Callable[[Tensor], Tensor], count: int, steps: in
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
     for _ in range(steps):
-        value = loss(torch.randint(count, (batch,)))
+        with mixed_precision("auto", torch.device("cpu")):
+            value = loss(torch.randint(count, (batch,)))
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

@@ -7,7 +7,7 @@ catch, too, needed no world model.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from foretell.surprise.score import (
 )
 from foretell.surprise.smooth import Smoother
 from foretell.surprise.strange import Normal, fit_passing
-from foretell.surprise.stream import Clips, SurpriseConfig, Watched
+from foretell.surprise.stream import Clips, Seen, SurpriseConfig, foretold_clips
 
 MODEL, MOTION, UNTRAINED = "model", "motion", "untrained network"
 STRANGE = "strangeness"
@@ -105,23 +105,25 @@ class Panel:
             calibration.save(folder / CALIBRATIONS[name])
 
 
-def fit_panel(model: WorldModel, development: Clips, config: SurpriseConfig, seed: int) -> Panel:
-    """Scorers whitened on development clips: not trained on, and not those that calibrate.
+def fit_panel(model: WorldModel, few: Clips, many: Clips, config: SurpriseConfig, seed: int) -> Panel:
+    """Scorers whitened on a few clips, which are looked at once and kept meanwhile: not those that calibrate.
 
-    `seed` is that of the untrained network's weights.
+    Errors that are expected, if they are, are learned from many. `seed` is that of the untrained network's weights.
     """
-    watched = Watched(model, development, config)
-    try:
-        normal = fit_passing(lambda: (seen.passing for seen in watched))
-    except DataError:
-        normal = None  # all are shorter than what is judged together; who watches is told that it cannot say
-    scorers: dict[str, Scorer] = {
-        MOTION: MotionScorer(model.config.view, model.grid, config),
-        MODEL: LatentScorer(model, fit_whitening(watched), config, normal),
-    }
-    watched = Watched(untrained_model(model.config, seed), development, config)  # and what was kept before is let go
-    scorers[UNTRAINED] = LatentScorer(watched.model, fit_whitening(watched), config)
+    scorers: dict[str, Scorer] = {MOTION: MotionScorer(model.config.view, model.grid, config)}
+    for name, network in ((MODEL, model), (UNTRAINED, untrained_model(model.config, seed))):
+        seen = list(foretold_clips(network, few, dataclasses.replace(config, expect=False)))
+        normal = normal_of(seen) if name == MODEL else None
+        scorers[name] = LatentScorer(network, fit_whitening(network, seen, many, config), config, normal)
     return Panel(scorers, {})
+
+
+def normal_of(seen: Sequence[Seen]) -> Normal | None:
+    """What normal stretches are like; None if all are shorter than what is judged together: who watches is told that it cannot say."""
+    try:
+        return fit_passing(lambda: (one.passing for one in seen))
+    except DataError:
+        return None
 
 
 def load_panel(folder: Path | str) -> Panel:

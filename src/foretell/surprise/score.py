@@ -6,6 +6,7 @@ directions in which normal footage rarely errs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -23,7 +24,7 @@ from foretell.surprise.covariance import shrunk_covariance
 from foretell.surprise.expected import Examples, Expected, expected_of, fit_expected, load_expected
 from foretell.surprise.looks import fit_looks, look_heat
 from foretell.surprise.strange import Normal, Passing
-from foretell.surprise.stream import Seen, Stream, SurpriseConfig, Watched
+from foretell.surprise.stream import Clips, Seen, Stream, SurpriseConfig, foretold_clips
 
 
 class Scores(NamedTuple):
@@ -143,18 +144,19 @@ def _number(ahead: Tensor, config: SurpriseConfig) -> Tensor:
     return (ahead - config.nearest).clamp_min(0)
 
 
-def fit_whitening(normal: Watched) -> Whitening:
-    """Whitening from normal clips that do not calibrate. Raises DataError if all of them are too short to be foretold.
+def fit_whitening(model: WorldModel, few: Sequence[Seen], many: Clips, config: SurpriseConfig) -> Whitening:
+    """Whitening from normal clips that do not calibrate: from a few, as they were foretold; how wrong the model expects to be,
+    if that is asked, from many.
 
-    Raises ConfigError if errors are to be expected and the model has no memory to tell them from.
+    Raises DataError if all of the few are too short to be foretold, ConfigError if errors are to be expected and the model has
+    no memory to tell them from.
     """
-    model, config = normal.model, normal.config
     if config.expect:
         expected_of(model)
     width, horizons = model.config.encoder.latent_width, config.horizons
     covariance = torch.zeros(len(horizons), width, width, dtype=torch.float64)
     known = torch.zeros(len(horizons))
-    for seen in normal:
+    for seen in few:
         residual = seen.happened[:, None] - seen.said
         for number, horizon in enumerate(horizons):
             kept = residual[seen.ahead == horizon]
@@ -167,7 +169,7 @@ def fit_whitening(normal: Watched) -> Whitening:
     precision = (torch.linalg.inv(covariance / known[:, None, None]) / width).float()
     largest: list[list[Tensor]] = [[] for _ in horizons]
     looks = []
-    for seen in normal:
+    for seen in few:
         judged = (seen.ahead > 0).any(1)
         looks.append((seen.look_error[judged], seen.contrast[judged]))
         errors = worst_tokens(token_errors(seen, precision, config, model.grid), config.worst)
@@ -175,14 +177,14 @@ def fit_whitening(normal: Watched) -> Whitening:
             largest[number].append(errors[seen.ahead == horizon])
     scale = torch.stack([torch.cat(of_horizon).quantile(0.95) for of_horizon in largest])
     whitening = Whitening(precision, scale, fit_looks(looks))
-    return with_expected(whitening, normal) if config.expect else whitening
+    return with_expected(whitening, model, many, config) if config.expect else whitening
 
 
-def with_expected(whitening: Whitening, normal: Watched) -> Whitening:
+def with_expected(whitening: Whitening, model: WorldModel, normal: Clips, config: SurpriseConfig) -> Whitening:
     """The same, and how wrong the model expects to be: fitted on all words about normal clips, and on how these look."""
-    model, of_words, of_looks = normal.model, Examples(), Examples()
-    for seen in normal:
-        errors, spoken = errors_of(seen, model, whitening, normal.config), seen.ahead > 0
+    of_words, of_looks = Examples(), Examples()
+    for seen in foretold_clips(model, normal, config):
+        errors, spoken = errors_of(seen, model, whitening, config), seen.ahead > 0
         of_words.add(seen.minds[spoken], errors.whitened[spoken])
         of_looks.add(seen.memories[spoken.any(1)], errors.looks[spoken.any(1)])
     whitening = whitening._replace(of_words=fit_expected(model, of_words))

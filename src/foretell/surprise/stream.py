@@ -24,9 +24,6 @@ from foretell.surprise.smooth import Smoother
 PIECE = 64
 """Steps of a long clip that are looked at together, when whitening is fitted."""
 
-KEPT = 1_000_000_000
-"""Bytes of what was seen that are kept meanwhile: half an hour of 64 px at 10 fps, or 20 minutes where errors are expected."""
-
 Clips = Callable[[], Iterable[tuple[str, np.ndarray]]]
 """Gives (name, frames uint8 (T, H, W, 3)) one after another, from the start at each call."""
 
@@ -168,33 +165,10 @@ class Stream:
             self.minds = torch.cat([self.minds, predictor.memory_after(foretold.memories, [t])[0]])
 
 
-class Watched:
-    """Normal clips as a model foretells them, given again and again: every step of each clip with what was said of it.
-
-    Each is looked at once as far as KEPT bytes hold what was seen; what is beyond is looked at anew. Long clips come in
-    pieces, with a run-up to each.
-    """
-
-    def __init__(self, model: WorldModel, clips: Clips, config: SurpriseConfig) -> None:
-        self.model, self.clips, self.config = model, clips, config
-        self.kept: list[Seen] = []
-        self.room = KEPT
-
-    def __iter__(self) -> Iterator[Seen]:
-        for number, (frames, run_up) in enumerate(self._pieces()):
-            if number < len(self.kept):
-                yield self.kept[number]
-                continue
-            seen = Seen(*(part[run_up:] for part in Stream(self.model, self.config).next(frames)))
-            if self.room > 0:
-                # memories in half the bits, as those that are learned from (surprise/expected.py)
-                self.kept.append(seen._replace(minds=seen.minds.bfloat16(), memories=seen.memories.bfloat16()))
-                self.room -= sum(part.numel() * part.element_size() for part in self.kept[-1])
-            yield seen
-
-    def _pieces(self) -> Iterator[tuple[np.ndarray, int]]:
-        """Frames to be looked at together, and how many of them come before what counts."""
-        run_up = self.config.context + self.config.farthest
-        for _, frames in self.clips():
-            for at in range(0, max(1, len(frames) - run_up), PIECE):
-                yield frames[at : at + run_up + PIECE], run_up if at else 0
+def foretold_clips(model: WorldModel, clips: Clips, config: SurpriseConfig) -> Iterator[Seen]:
+    """Every step of each clip once, with what was foretold of it; long clips in pieces, with a run-up to each."""
+    run_up = config.context + config.farthest
+    for _, frames in clips():
+        for at in range(0, max(1, len(frames) - run_up), PIECE):
+            seen = Stream(model, config).next(frames[at : at + run_up + PIECE])
+            yield Seen(*(part[run_up if at else 0 :] for part in seen))

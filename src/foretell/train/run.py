@@ -46,6 +46,8 @@ MONITOR_CLIPS = 32
 """Development windows that the monitors look at."""
 FIT_STEPS = 2000
 """Training footage that whitening is fitted on, beside the development clips: for variety. What calibrates is apart from both."""
+KEPT = 1_000_000_000
+"""Bytes of what is seen of it that are kept meanwhile: 45 minutes of 64 px at 10 fps. Of more footage, some, spread over all."""
 OWNED = "objective."
 """Before the names of the objective's weights, in the file of the best ones."""
 LATER = ("upper", "surprise", "likeness")
@@ -135,8 +137,9 @@ def run_training(store: Store, out: Path, config: RunConfig) -> Path:
 def learn_to_watch(model: WorldModel, store: Store, split: Split, config: RunConfig, out: Path) -> None:
     """Whiten surprise on development clips and some of the trained ones, and calibrate on those set aside; then likeness, if asked."""
     normal = (*split.development, *few_stretches(split.train, FIT_STEPS))
-    surprise = config.surprise.within(max(s.length for s in normal))
-    panel = fit_panel(model, stretch_clips(store, normal), surprise, UNTRAINED_SEED)
+    few = few_stretches(normal, KEPT // bytes_seen(model))
+    surprise = config.surprise.within(max(s.length for s in few))
+    panel = fit_panel(model, stretch_clips(store, few), stretch_clips(store, normal), surprise, UNTRAINED_SEED)
     if rank() == 0:
         try:
             clips = stretch_clips(store, split.calibration)
@@ -148,6 +151,12 @@ def learn_to_watch(model: WorldModel, store: Store, split: Split, config: RunCon
             batches = window_batches(store, split, config.train)
             likeness = fit_likeness(model, lambda step: batches(step).frames, config.likeness, seed=config.train.seed)
             save_likeness(out, likeness)
+
+
+def bytes_seen(model: WorldModel) -> int:
+    """Of a step that is kept as it was seen: its frame, its latents, and those that were said of it, twice."""
+    view, tokens = model.config.view, model.grid[0] * model.grid[1]
+    return 3 * view.height * view.width + 3 * 4 * tokens * model.config.encoder.latent_width
 
 
 def learn_to_act(model: WorldModel, store: Store, split: Split, config: RunConfig, out: Path) -> None:
