@@ -189,3 +189,28 @@ def test_training_to_act_needs_actions(tmp_path: Path, capsys: pytest.CaptureFix
         == 2
     )
     assert "nothing says what was done" in capsys.readouterr().err
+
+
+def test_a_few_things_in_flat_colours_need_no_encoder_that_learns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn_little(monkeypatch)
+    world = ["--policy", "mixed", "--frames", "60", "--episodes", "10", "--lossless"]
+    assert main(["record", "pusht", *world, "--out", f"{tmp_path}/data"]) == 0
+    small = ["--steps", "2", "--batch", "4", "--check-every", "1", "--hold-out", "0.4"]
+    training = ["train", f"{tmp_path}/data", "--out", f"{tmp_path}/model", "--preset", "things", "--settled", "3"]
+    assert main([*training, *small]) == 0
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["model"]["encoder"] == {
+        "class": "MomentsConfig",
+        "things": 2,
+    }
+    weights = (tmp_path / "model" / "model.safetensors").read_bytes()
+    assert main([*training, *small]) == 0  # done already, and done again to the same
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == weights
+    few = ["--world", "pusht", "--episodes", "2", "--budget", "10", "--over", "least"]
+    assert main(["evaluate", "planning", f"{tmp_path}/model", "--out", f"{tmp_path}/r.json", *few]) == 0
+    other = ["train", f"{tmp_path}/data", "--out", f"{tmp_path}/other", *small, "--things", "3"]
+    assert main([*other, "--preset", "act"]) == 2
+    assert "--things: preset act: does not tell things apart" in capsys.readouterr().err
+    assert main([*other, "--preset", "things"]) == 2
+    assert "found 2 colours beside the ground" in capsys.readouterr().err

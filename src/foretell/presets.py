@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any
 
 from foretell.model.encoders import DenseConfig, PooledConfig, ViTConfig
+from foretell.model.moments import MomentsConfig
 from foretell.model.predictors import CausalConfig, RecurrentConfig, SteeredConfig
 from foretell.model.world_model import ModelConfig
 from foretell.objectives.next_latent import NextLatentConfig
@@ -51,8 +52,15 @@ def act() -> ModelConfig:
     return ModelConfig(encoder=PooledConfig(latent_width=32), predictor=SteeredConfig())
 
 
+# foretell train data/ --out model/ --preset things --steps 200
+# For worlds that are acted in and show a few things in flat colours (record --lossless). Push-T: bench/results/pusht.json.
+def things(count: int = 2) -> ModelConfig:
+    """Where each of `count` things is and how it lies, and a gated memory that is told what is done."""
+    return ModelConfig(encoder=MomentsConfig(things=count), predictor=SteeredConfig(hidden=384))
+
+
 def act_training(given: TrainConfig) -> TrainConfig:
-    """Settings of the loop for it, where the `given` ones are as usual: many short windows, and what was done is to be read."""
+    """Settings of the loop for them, where the `given` ones are as usual: many short windows, and what was done is to be read."""
     usual, mine = TrainConfig(steps=1), {"batch": 64, "window": 8, "check_every": 500, "save_every": 500}
     changed: dict[str, Any] = {
         name: value for name, value in mine.items() if getattr(given, name) == getattr(usual, name)

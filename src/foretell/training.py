@@ -22,10 +22,13 @@ from foretell.objectives.objective import ObjectiveConfig
 from foretell.surprise.stream import SurpriseConfig
 from foretell.train.loop import TrainConfig
 from foretell.train.run import RunConfig, run_training
+from foretell.train.settled import SettledConfig
 from foretell.verbs import Fit, ingest, is_store
 from foretell.worlds.coverage import coverage_of
 
-Preset = Literal["dense", "colour", "pooled", "vit", "act"]
+Preset = Literal["dense", "colour", "pooled", "vit", "act", "things"]
+ACTING = ("act", "things")
+"""Presets of models that act."""
 SKIP = 5
 """Frames that a step of a model that acts lasts, as in the field (arXiv 2603.19312)."""
 Kind = Literal["next_latent", "next_pixels", "masked"]
@@ -48,6 +51,8 @@ def train(
     expect: bool = False,
     likeness: bool = False,
     skip: int | None = None,
+    things: int | None = None,
+    settled: int | None = None,
     two_levels: bool = False,
     start_from: Path | None = None,
     config: OmitArgPrefixes[AvoidSubcommands[TrainConfig]],
@@ -58,7 +63,8 @@ def train(
         source: A store, local or remote, or a folder of videos.
         out: The model folder to write; a run that was cut short goes on, equal to the bit.
         preset: dense for video; colour where colour matters; pooled for small worlds in full view;
-            vit for a GPU; act where somebody acts: a recording of a world with a policy, or videos with NAME.csv beside NAME.mp4.
+            vit for a GPU; act where somebody acts: a recording of a world with a policy, or videos with NAME.csv beside NAME.mp4;
+            things where somebody acts and a few things in flat colours are all there is to see.
         objective: next_latent; or, to compare with it, next_pixels or masked, which have the flags --next, --rollout, --horizon
             and --starts in common with it.
         hold_out: Share of the footage set aside to calibrate; never trained on.
@@ -74,22 +80,21 @@ def train(
         likeness: Also learn how things keep their looks, so that `evaluate physics` asks of what comes out from behind a screen
             whether it went in like that. A finished run gets it by the same command with this flag.
         skip: Frames that a step of a model that acts lasts; 5 unless given. Its actions are blocks of as many.
+        things: Preset things: how many there are, 1 to 3, whoever acts among them; 2 unless given.
+        settled: Steps that the predictor of a model that acts learns on alone; 20,000 for things, none for act, unless given.
         two_levels: A model that acts also learns an upper level, for far goals: long steps, places it has seen, and the ways
             between them. A finished run gets one by the same command with this flag.
         start_from: A model folder, of the same preset, whose weights training begins with; unless given, random ones.
         config: How long and how.
     """
-    if is_store(source):
-        store = Store.open(source)
-    else:
-        print(ingest(Path(source), Path(out) / "store", size=size, fps=fps, fit=fit))
-        store = Store.open(Path(out) / "store")
-    if preset == "act" and store.log is not None:
+    store = opened(source, Path(out), size, fps, fit)
+    if preset in ACTING and store.log is not None:
         print(f"what was recorded:\n{coverage_of(store.log)}")
-    builds = {"dense": presets.dense, "colour": presets.colour, "pooled": presets.pooled, "vit": presets.vit}
-    model = (builds | {"act": presets.act})[preset]()
-    refuse_what_does_not_go_together(preset, model, skip=skip, expect=expect, likeness=likeness, two_levels=two_levels)
-    if preset == "act":
+    model = build(preset, things)
+    refuse_what_does_not_go_together(
+        preset, skip=skip, things=things, settled=settled, expect=expect, likeness=likeness, two_levels=two_levels
+    )
+    if preset in ACTING:
         config = presets.act_training(config)
     if objective != "next_latent":
         config = dataclasses.replace(config, objective=of_kind(objective, config.objective))
@@ -101,7 +106,8 @@ def train(
         surprise=SurpriseConfig(
             nearest=nearest, farthest=farthest, every=every, context=context, expect=expect, smooth=smooth
         ),
-        skip=1 if preset != "act" else skip or SKIP,
+        skip=skip or SKIP if preset in ACTING else 1,
+        settled=settled_config(preset, settled),
         upper=UpperConfig() if two_levels else None,
         likeness=LikenessConfig() if likeness else None,
         hold_out=hold_out,
@@ -110,22 +116,48 @@ def train(
     return run_training(store, Path(out), run)
 
 
-def refuse_what_does_not_go_together(
-    preset: Preset, model: ModelConfig, *, skip: int | None, expect: bool, likeness: bool, two_levels: bool
-) -> None:
-    """Raise ConfigError for a flag that means nothing to this preset."""
-    if skip is not None and preset != "act":
-        raise ConfigError(f"--skip {skip}: only a model that acts skips frames; add --preset act, or lower --fps")
-    if expect and not isinstance(model.predictor, RecurrentConfig):
-        raise ConfigError(
-            f"--expect: preset {preset} has no memory at every token; take dense, colour or vit, or leave it out"
-        )
-    if likeness and preset in ("pooled", "act"):
-        raise ConfigError(
-            f"--likeness: preset {preset} sees one token a frame; take dense, colour or vit, or leave it out"
-        )
-    if two_levels and preset != "act":
-        raise ConfigError("--two-levels: only a model that acts has an upper level; add --preset act, or leave it out")
+def opened(source: str, out: Path, size: str, fps: float | None, fit: Fit) -> Store:
+    """A store as it is; a folder of videos is ingested first."""
+    if is_store(source):
+        return Store.open(source)
+    print(ingest(Path(source), out / "store", size=size, fps=fps, fit=fit))
+    return Store.open(out / "store")
+
+
+def build(preset: Preset, things: int | None) -> ModelConfig:
+    """What a preset builds."""
+    if preset == "things":
+        return presets.things() if things is None else presets.things(things)
+    builds = {"dense": presets.dense, "colour": presets.colour, "pooled": presets.pooled, "vit": presets.vit}
+    return (builds | {"act": presets.act})[preset]()
+
+
+TOKENS = ("dense", "colour", "vit")
+"""Presets with a grid of tokens, and a memory at each."""
+MEANT_FOR: dict[str, tuple[tuple[str, ...], str]] = {
+    "skip": (ACTING, "only a model that acts skips frames; add --preset act, or lower --fps"),
+    "things": (("things",), "does not tell things apart; add --preset things, or leave it out"),
+    "settled": (ACTING, "only a model that acts learns on so; add --preset act, or leave it out"),
+    "two_levels": (ACTING, "only a model that acts has an upper level; add --preset act, or leave it out"),
+    "expect": (TOKENS, "has no memory at every token; take dense, colour or vit, or leave it out"),
+    "likeness": (TOKENS, "sees one token a frame; take dense, colour or vit, or leave it out"),
+}
+"""Flags that mean something to some presets only: to which, and what to say to the others."""
+
+
+def refuse_what_does_not_go_together(preset: Preset, **asked: int | bool | None) -> None:
+    """Raise ConfigError for a flag that was set, and means nothing to this preset."""
+    for flag, value in asked.items():
+        presets_meant, says = MEANT_FOR[flag]
+        if value is not None and value is not False and preset not in presets_meant:
+            raise ConfigError(f"--{flag.replace('_', '-')}: preset {preset}: {says}")
+
+
+def settled_config(preset: Preset, steps: int | None) -> SettledConfig | None:
+    """How long the predictor learns on alone. Raises ConfigError for less than a step."""
+    if steps is None:
+        return SettledConfig() if preset == "things" else None
+    return SettledConfig(steps=steps)
 
 
 def without_carry(model: ModelConfig) -> ModelConfig:

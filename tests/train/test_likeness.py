@@ -152,10 +152,9 @@ def test_a_frame_of_one_token_is_refused() -> None:
     config = ModelConfig(view=View(height=16, width=16), encoder=PooledConfig(), predictor=CausalConfig())
     with pytest.raises(ConfigError, match="one token a frame"):
         new_likeness(CONFIG, WorldModel(config))
-    flags = {"skip": None, "expect": False, "two_levels": False}
-    refuse_what_does_not_go_together("pooled", config, **flags, likeness=False)
+    refuse_what_does_not_go_together("pooled", skip=None, expect=False, likeness=False)
     with pytest.raises(ConfigError, match="--likeness: preset pooled"):
-        refuse_what_does_not_go_together("pooled", config, **flags, likeness=True)
+        refuse_what_does_not_go_together("pooled", skip=None, expect=False, likeness=True)
 
 
 def test_windows_in_which_nothing_can_be_asked_are_refused_before_training() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from foretell.errors import ConfigError
 from foretell.model.layers import ConvResidual, LatentNorm, TransformerBlock
+from foretell.model.moments import MomentsConfig, MomentsEncoder
 from foretell.model.vjepa import VJepaConfig, VJepaEncoder, vjepa_grid
 
 
@@ -54,7 +55,7 @@ class ViTConfig:
     """Attention heads."""
 
 
-EncoderConfig = DenseConfig | PooledConfig | ViTConfig | VJepaConfig
+EncoderConfig = DenseConfig | PooledConfig | ViTConfig | VJepaConfig | MomentsConfig
 
 TOKEN_PIXELS = 8
 """Edge of the square of pixels that one token of a dense encoder stands for."""
@@ -64,7 +65,7 @@ OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (1.0, 0.0, -1.0), (-0.5, 1.0, -0.5))
 
 def latent_grid(config: EncoderConfig, height: int, width: int) -> tuple[int, int]:
     """Rows and columns of tokens (P = rows * columns) for frames of `height` x `width` pixels."""
-    if isinstance(config, PooledConfig):
+    if isinstance(config, PooledConfig | MomentsConfig):
         return 1, 1
     if isinstance(config, VJepaConfig):
         return vjepa_grid(config, height, width, TOKEN_PIXELS)
@@ -151,7 +152,7 @@ class ViTEncoder(nn.Module):
         return latents
 
 
-Encoder = DenseEncoder | PooledEncoder | ViTEncoder | VJepaEncoder
+Encoder = DenseEncoder | PooledEncoder | ViTEncoder | VJepaEncoder | MomentsEncoder
 
 
 def build_encoder(config: EncoderConfig, height: int, width: int) -> Encoder:
@@ -160,6 +161,8 @@ def build_encoder(config: EncoderConfig, height: int, width: int) -> Encoder:
         return DenseEncoder(config)
     if isinstance(config, PooledConfig):
         return PooledEncoder(config, height, width)
+    if isinstance(config, MomentsConfig):
+        return MomentsEncoder(config, height, width)
     if isinstance(config, VJepaConfig):
         return VJepaEncoder(config, latent_grid(config, height, width))
     return ViTEncoder(config, height, width)

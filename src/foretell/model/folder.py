@@ -39,6 +39,12 @@ def save_model(folder: Path, model: WorldModel, facts: dict[str, Any]) -> None:
     )
 
 
+def save_weights(folder: Path, model: WorldModel) -> None:
+    """Write the weights of a model folder anew, and their sum. Raises DataError if the disk takes no more."""
+    save_tensors(folder / WEIGHTS, dict(model.state_dict()), {"version": VERSION})
+    add_to_sums(folder, [WEIGHTS])
+
+
 def add_to_sums(folder: Path, names: list[str]) -> None:
     """Put the sums of further files of the folder into config.json."""
     facts = read_config(folder)

@@ -22,9 +22,10 @@ from foretell.data.store import Store
 from foretell.errors import CalibrationError, ConfigError, DataError
 from foretell.log import read_metrics, write_whole
 from foretell.model.actions import ActionConfig, Batch
-from foretell.model.folder import load_model, save_model
+from foretell.model.folder import load_model, save_model, save_weights
 from foretell.model.heads import save_heads
 from foretell.model.likeness import LikenessConfig, save_likeness
+from foretell.model.moments import MomentsEncoder
 from foretell.model.precision import mixed_precision
 from foretell.model.predictors import SteeredConfig
 from foretell.model.tensors import load_tensors, save_tensors
@@ -40,6 +41,7 @@ from foretell.train.card import write_card
 from foretell.train.heads import HeadsConfig, cache_latents, fit_heads, measure_errors
 from foretell.train.likeness import fit_likeness
 from foretell.train.loop import TrainConfig, train_loop
+from foretell.train.settled import SettledConfig, settle
 from foretell.train.upper import UpperTraining, check_enough, fit_upper
 
 MONITOR_CLIPS = 32
@@ -48,6 +50,8 @@ FIT_STEPS = 2000
 """Training footage that whitening is fitted on, beside the development clips: for variety. What calibrates is apart from both."""
 KEPT = 1_000_000_000
 """Bytes of what is seen of it that are kept meanwhile: 45 minutes of 64 px at 10 fps. Of more footage, some, spread over all."""
+LOOKED_AT = 500
+"""Frames that an encoder without weights finds its colours and scales in."""
 OWNED = "objective."
 """Before the names of the objective's weights, in the file of the best ones."""
 LATER = ("upper", "surprise", "likeness")
@@ -68,6 +72,8 @@ class RunConfig:
     """What will count as surprise."""
     skip: int = 1
     """Frames that a step of a model that acts lasts."""
+    settled: SettledConfig | None = None
+    """How long the predictor of a model that acts learns on alone, once its encoder is done; not at all unless given."""
     heads: HeadsConfig = dataclasses.field(default_factory=HeadsConfig)
     """What a model that acts learns on its frozen latents."""
     upper: UpperConfig | None = None
@@ -117,6 +123,8 @@ def run_training(store: Store, out: Path, config: RunConfig) -> Path:
     torch.set_num_threads(config.train.threads)
     torch.manual_seed(config.train.seed)
     model = WorldModel(config.model)
+    if isinstance(model.encoder, MomentsEncoder):
+        model.encoder.look_at(some_frames(store, split.train))
     if config.start_from is not None:
         take_weights(model, config.start_from)
     objective = build_objective(config.train.objective, model)
@@ -160,13 +168,19 @@ def bytes_seen(model: WorldModel) -> int:
 
 
 def learn_to_act(model: WorldModel, store: Store, split: Split, config: RunConfig, out: Path) -> None:
-    """Train the heads on frozen latents, and measure how the model errs on clips that were set aside; then the upper level."""
+    """On latents that no longer change: the predictor learns on, if asked, then heads, then the upper level.
+
+    How the model errs is measured on clips that were set aside.
+    """
     if rank() != 0:
         return
     assert store.log is not None
     trained, held_out, aside = (
         cache_latents(model, store, s) for s in (split.train, split.development, split.calibration)
     )
+    if config.settled is not None:
+        settle(model, trained, config.settled, config.train.seed, out)
+        save_weights(out, model)
     heads = fit_heads(model, trained, store.log.quantities, config.heads, config.train.seed)
     save_heads(out, heads, measure_errors(model, heads, held_out, aside, config.heads.horizon))
     if config.upper is not None:
@@ -189,6 +203,13 @@ def action_config(store: Store, split: Split, config: RunConfig) -> ActionConfig
     done = np.concatenate([log.actions[store.clips[s.clip].name][s.start : s.start + s.length] for s in split.train])
     std = np.maximum(done.std(0), 1e-3 * np.subtract(log.space.high, log.space.low))
     return ActionConfig(space=log.space, skip=config.skip, mean=tuple(done.mean(0).tolist()), std=tuple(std.tolist()))
+
+
+def some_frames(store: Store, stretches: tuple[Stretch, ...]) -> Tensor:
+    """LOOKED_AT frames spread over some stretches, uint8 (N, 3, H, W); fewer if there are not as many."""
+    places = [(s.clip, s.start + i) for s in stretches for i in range(s.length)]
+    chosen = [places[i] for i in np.linspace(0, len(places) - 1, min(LOOKED_AT, len(places))).astype(int)]
+    return as_batch([store.window(clip, at, 1) for clip, at in chosen])[:, 0]
 
 
 def take_weights(model: WorldModel, folder: str) -> None:
