@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
@@ -56,20 +57,27 @@ def cache_latents(model: WorldModel, store: Store, stretches: Sequence[Stretch])
         raise DataError(
             f"{store.where}: nothing says what was done in these clips: record with a policy, or add csv files"
         )
-    latents, actions, states, ends, end = [], [], [], [], 0
+    # One block for all, and nothing else is kept on the way: small pieces between the large ones that the encoder needs would
+    # split up the memory, and it would grow by those of every clip.
+    lengths = torch.tensor([s.length for s in stretches])
+    tokens, width = model.grid[0] * model.grid[1], model.config.encoder.latent_width
+    latents, at = torch.empty(int(lengths.sum()), tokens, width), 0
     for s in stretches:
-        end += s.length
-        name, part = store.clips[s.clip].name, slice(s.start, s.start + s.length)
         frames = torch.from_numpy(store.window(s.clip, s.start, s.length).copy()).permute(0, 3, 1, 2)
-        latents += [model.encode(frames[None, at : at + PORTION])[0].float() for at in range(0, s.length, PORTION)]
-        actions.append(torch.from_numpy(log.actions[name][part]))
-        states.append(torch.from_numpy(log.states[name][part]) if log.states else torch.zeros(s.length, 0))
-        ends.append(torch.full((s.length,), end))
+        for several in frames.split(PORTION):
+            latents[at : at + len(several)] = model.encode(several[None])[0]
+            at += len(several)
+    actions, states = (
+        np.concatenate([table[store.clips[s.clip].name][s.start : s.start + s.length] for s in stretches])
+        if table
+        else np.zeros((at, 0), np.float32)
+        for table in (log.actions, log.states)
+    )
     return Cache(
-        latents=torch.cat(latents).clone(),
-        actions=torch.cat(actions),
-        states=torch.cat(states).float(),
-        ends=torch.cat(ends),
+        latents=latents,
+        actions=torch.from_numpy(actions),
+        states=torch.from_numpy(states).float(),
+        ends=lengths.cumsum(0).repeat_interleave(lengths),
     )
 
 
