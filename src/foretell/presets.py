@@ -56,7 +56,7 @@ def act() -> ModelConfig:
 # For worlds that are acted in and show a few things in flat colours (record --lossless). Push-T: bench/results/pusht.json.
 def things(count: int = 2) -> ModelConfig:
     """Where each of `count` things is and how it lies, and a gated memory that is told what is done."""
-    return ModelConfig(encoder=MomentsConfig(things=count), predictor=SteeredConfig(hidden=384))
+    return ModelConfig(encoder=MomentsConfig(things=count), predictor=SteeredConfig(blocks=3))
 
 
 def act_training(given: TrainConfig) -> TrainConfig:

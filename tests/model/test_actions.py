@@ -20,13 +20,13 @@ SPACE = ActionSpace(low=(-1.0, 0.0), high=(3.0, 10.0))
 ACTS = ActionConfig(space=SPACE, skip=SKIP, mean=(1.0, 4.0), std=(0.5, 2.0))
 
 
-def model_of() -> WorldModel:
+def model_of(blocks: int = 0) -> WorldModel:
     torch.manual_seed(0)
     model = WorldModel(
         ModelConfig(
             view=View(height=16, width=32),
             encoder=PooledConfig(latent_width=WIDTH, channels=2, hidden=8),
-            predictor=SteeredConfig(hidden=16, memory=6),
+            predictor=SteeredConfig(hidden=16, memory=6, blocks=blocks),
             actions=ACTS,
         )
     ).eval()
@@ -50,8 +50,9 @@ def test_blocks_are_told_in_units_of_what_was_trained_on() -> None:
 
 
 @torch.no_grad()
-def test_an_action_is_heard_at_its_step_and_not_before() -> None:
-    model, (latents, actions) = model_of(), episode()
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_an_action_is_heard_at_its_step_and_not_before(blocks: int) -> None:
+    model, (latents, actions) = model_of(blocks), episode()
     before = model.predict(latents, actions).next
     other = actions.clone()
     other[:, 4] += 1

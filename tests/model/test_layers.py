@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from foretell.model.layers import Attention, ConvResidual, LatentNorm, TransformerBlock
+from foretell.model.layers import Attention, ConvResidual, GatedBlock, LatentNorm, TransformerBlock
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -23,6 +23,14 @@ def test_latent_norm_is_over_all_tokens_and_keeps_its_statistics():
     torch.testing.assert_close(after, expected[:1, :1], atol=0.05, rtol=0.05)  # running variance is the unbiased one
     assert norm(latents.bfloat16()).dtype == torch.float32
     assert not list(norm.parameters())
+
+
+def test_a_gated_block_adds_products_of_normed_numbers():
+    block, x = GatedBlock(4), noise(3, 4)
+    normed = (x - x.mean(1, keepdim=True)) / (x.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+    gate, content = (normed @ block.up.weight.T + block.up.bias).split(4, 1)
+    change = (gate / (1 + (-gate).exp()) * content) @ block.down.weight.T + block.down.bias
+    torch.testing.assert_close(block(x), x + change)
 
 
 def test_conv_residual_with_no_weight_is_a_relu():

@@ -34,6 +34,20 @@ class ConvResidual(nn.Module):
         return (x + self.conv(x)).relu_()
 
 
+class GatedBlock(nn.Module):
+    """x + W(silu(Ux) * Vx) on normed x: (..., C) -> same. Products, so that one number may turn or switch another (arXiv 2002.05202)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, content = self.up(self.norm(x)).chunk(2, -1)
+        change: Tensor = self.down(nn.functional.silu(gate) * content)
+        return x + change
+
+
 class Attention(nn.Module):
     """Multi-head attention of x (N, L, C) over what was seen: keys and values (N, M, 2C) -> (N, L, C).
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu_
 
 from foretell.errors import ConfigError
-from foretell.model.layers import TransformerBlock
+from foretell.model.layers import GatedBlock, TransformerBlock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,8 @@ class SteeredConfig:
     """Width of its layers."""
     memory: int = 64
     """Numbers that it remembers: speed, and what is out of sight."""
+    blocks: int = 0
+    """Gated blocks in place of its two plain layers: where it matters which way things are turned to each other."""
 
 
 PredictorConfig = RecurrentConfig | CausalConfig | SteeredConfig
@@ -227,12 +229,9 @@ class SteeredPredictor(nn.Module):
     def __init__(self, config: SteeredConfig, latent_width: int, action_width: int) -> None:
         super().__init__()
         hidden, self.remembered = config.hidden, config.memory
-        self.look = nn.Sequential(
-            nn.Linear(latent_width + action_width + config.memory, hidden),
-            nn.SiLU(),
-            nn.Linear(hidden, hidden),
-            nn.SiLU(),
-        )
+        enter = nn.Linear(latent_width + action_width + config.memory, hidden)
+        deeper: list[nn.Module] = [GatedBlock(hidden) for _ in range(config.blocks)]
+        self.look = nn.Sequential(enter, *(deeper or [nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()]))
         self.write = nn.Linear(hidden, 2 * config.memory)
         self.speak = nn.Sequential(
             nn.Linear(hidden + config.memory, hidden), nn.SiLU(), nn.Linear(hidden, latent_width)

@@ -31,7 +31,7 @@ class SettledConfig:
 
     steps: int = 20_000
     """Training steps."""
-    batch: int = 1024
+    batch: int = 512
     """Windows in a step."""
     seen: int = 3
     """Steps of the model that are seen before it goes on by its own words."""
