@@ -200,10 +200,11 @@ def test_a_few_things_in_flat_colours_need_no_encoder_that_learns(
     small = ["--steps", "2", "--batch", "4", "--check-every", "1", "--hold-out", "0.4"]
     training = ["train", f"{tmp_path}/data", "--out", f"{tmp_path}/model", "--preset", "things", "--settled", "3"]
     assert main([*training, *small]) == 0
-    assert json.loads((tmp_path / "model" / "config.json").read_text())["model"]["encoder"] == {
-        "class": "MomentsConfig",
-        "things": 2,
-    }
+    facts = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert facts["model"]["encoder"] == {"class": "MomentsConfig", "things": 2}
+    diary = [json.loads(line) for line in (tmp_path / "model" / "metrics.jsonl").read_text().splitlines()]
+    at_its_step = next(line for line in diary if line["step"] == facts["chosen"]["step"])
+    assert facts["chosen"]["error_over_copy_1"] != at_its_step["error_over_copy_1"]  # it is of what learned on since
     weights = (tmp_path / "model" / "model.safetensors").read_bytes()
     assert main([*training, *small]) == 0  # done already, and done again to the same
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == weights

@@ -17,7 +17,7 @@ from foretell.model.predictors import SteeredConfig
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.train import settled
 from foretell.train.heads import Cache
-from foretell.train.settled import SettledConfig, settle, window_error, window_starts
+from foretell.train.settled import SettledConfig, check_long_enough, settle, window_error, window_starts
 
 LONG, CLIPS, SKIP = 30, 60, 2
 ACTS = ActionConfig(space=ActionSpace(low=(-1.0,), high=(1.0,)), skip=SKIP, mean=(0.0,), std=(0.6,))
@@ -90,7 +90,8 @@ def test_each_step_is_held_against_what_came() -> None:
 
 
 def test_clips_too_short_for_a_window_and_impossible_settings_are_refused() -> None:
-    with pytest.raises(DataError, match="no clip is longer than 80 frames"):
-        window_starts(line(1), SettledConfig(seen=20, horizon=20), SKIP)
+    check_long_enough([11, 3], CONFIG, SKIP)
+    with pytest.raises(DataError, match="the longest clip has 10 frames, expected more than 10"):
+        check_long_enough([10, 3], CONFIG, SKIP)
     with pytest.raises(ConfigError, match="expected 1 or more"):
         SettledConfig(steps=0)

@@ -39,9 +39,12 @@ def save_model(folder: Path, model: WorldModel, facts: dict[str, Any]) -> None:
     )
 
 
-def save_weights(folder: Path, model: WorldModel) -> None:
-    """Write the weights of a model folder anew, and their sum. Raises DataError if the disk takes no more."""
+def renew_weights(folder: Path, model: WorldModel, chosen: dict[str, Any]) -> None:
+    """Write the weights of a model folder anew, their sum, and what their monitors say. Raises DataError if the disk takes no more."""
     save_tensors(folder / WEIGHTS, dict(model.state_dict()), {"version": VERSION})
+    facts = read_config(folder)
+    facts["chosen"] |= chosen
+    write_whole(folder / CONFIG, json.dumps(facts, indent=2) + "\n")
     add_to_sums(folder, [WEIGHTS])
 
 

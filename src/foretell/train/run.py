@@ -22,7 +22,7 @@ from foretell.data.store import Store
 from foretell.errors import CalibrationError, ConfigError, DataError
 from foretell.log import read_metrics, write_whole
 from foretell.model.actions import ActionConfig, Batch
-from foretell.model.folder import load_model, save_model, save_weights
+from foretell.model.folder import load_model, renew_weights, save_model
 from foretell.model.heads import save_heads
 from foretell.model.likeness import LikenessConfig, save_likeness
 from foretell.model.moments import MomentsEncoder
@@ -41,7 +41,7 @@ from foretell.train.card import write_card
 from foretell.train.heads import HeadsConfig, cache_latents, fit_heads, measure_errors
 from foretell.train.likeness import fit_likeness
 from foretell.train.loop import TrainConfig, train_loop
-from foretell.train.settled import SettledConfig, settle
+from foretell.train.settled import SettledConfig, check_long_enough, settle
 from foretell.train.upper import UpperTraining, check_enough, fit_upper
 
 MONITOR_CLIPS = 32
@@ -119,6 +119,8 @@ def run_training(store: Store, out: Path, config: RunConfig) -> Path:
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, view=store.view, actions=acts))
     if config.upper is not None:
         check_enough([s.length for s in split.train], config.upper, config.skip)
+    if config.settled is not None:
+        check_long_enough([s.length for s in split.train], config.settled, config.skip)
     same_run_or_stop(out, config, store)
     torch.set_num_threads(config.train.threads)
     torch.manual_seed(config.train.seed)
@@ -180,7 +182,8 @@ def learn_to_act(model: WorldModel, store: Store, split: Split, config: RunConfi
     )
     if config.settled is not None:
         settle(model, trained, config.settled, config.train.seed, out)
-        save_weights(out, model)
+        frames, actions = development_windows(store, split, config)
+        renew_weights(out, model, monitors(model, frames, None, actions))
     heads = fit_heads(model, trained, store.log.quantities, config.heads, config.train.seed)
     save_heads(out, heads, measure_errors(model, heads, held_out, aside, config.heads.horizon))
     if config.upper is not None:

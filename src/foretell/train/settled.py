@@ -5,6 +5,7 @@ Where an encoder is done, or has nothing to learn (model/moments.py), time is be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,10 +47,7 @@ class SettledConfig:
 
 
 def settle(model: WorldModel, cache: Cache, config: SettledConfig, seed: int, folder: Path) -> None:
-    """Train the predictor in place on a cache; a function of (model, cache, config, seed). A run that was killed goes on.
-
-    Raises DataError if no clip is long enough for a window.
-    """
+    """Train the predictor in place on a cache; a function of (model, cache, config, seed). A run that was killed goes on."""
     assert model.config.actions is not None
     starts = window_starts(cache, config, model.config.actions.skip)
     predictor = model.predictor.train()
@@ -77,14 +75,19 @@ def settle(model: WorldModel, cache: Cache, config: SettledConfig, seed: int, fo
     model.eval()
 
 
-def window_starts(cache: Cache, config: SettledConfig, skip: int) -> Tensor:
-    """Indices of frames with a whole window behind them in their clip. Raises DataError if there is none."""
+def check_long_enough(lengths: Sequence[int], config: SettledConfig, skip: int) -> None:
+    """Raise DataError if no clip of these lengths holds a window: said before an encoder is trained, not after."""
     span = (config.seen + config.horizon) * skip
+    if max(lengths) <= span:
+        raise DataError(
+            f"settled: the longest clip has {max(lengths)} frames, expected more than {span}: record longer ones"
+        )
+
+
+def window_starts(cache: Cache, config: SettledConfig, skip: int) -> Tensor:
+    """Indices of frames with a whole window behind them in their clip."""
     frames = torch.arange(len(cache.ends))
-    starts = frames[frames + span < cache.ends]
-    if not len(starts):
-        raise DataError(f"settled: no clip is longer than {span} frames, a window of it: record longer ones")
-    return starts
+    return frames[frames + (config.seen + config.horizon) * skip < cache.ends]
 
 
 def window_error(model: WorldModel, cache: Cache, starts: Tensor, config: SettledConfig) -> Tensor:
