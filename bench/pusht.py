@@ -27,7 +27,7 @@ from foretell.worlds.pusht import PushT, PushTConfig
 from foretell.worlds.record import record
 
 WORLD = PushT(PushTConfig(judge="pose"))
-RECORD_SEED, EPISODES, FRAMES = 1, 6000, 150
+PLAYED, RECORD_SEED, EPISODES = Played(PushT(PushTConfig()), "mixed", 150), 1, 6000
 TASKS = TaskConfig(seed=96_000_001)
 """Drawn once everything was settled: the usual tasks of `evaluate planning` had been looked at with earlier models."""
 JOINT = 200
@@ -44,11 +44,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "pusht.json")
     arguments = parser.parse_args()
-    work = arguments.work
-    played = Played(PushT(PushTConfig()), "mixed", FRAMES)
-    record(played, work / "videos", episodes=EPISODES, seed=RECORD_SEED, lossless=True)
-    foretell.ingest(work / "videos", work / "store", workers=1)
-    results = [result_of(work, seed, arguments.steps) for seed in arguments.seeds]
+    results = [result_of(arguments.work, seed, arguments.steps) for seed in arguments.seeds]
     over_seeds = [
         {
             f"{name}{kind}": [result[part][name][bound] for result in results]
@@ -60,7 +56,7 @@ def main() -> None:
     write_result(
         arguments.out,
         protocol={
-            "record": {"world": repr(played), "seed": RECORD_SEED, "episodes": EPISODES, "lossless": True},
+            "record": {"world": repr(PLAYED), "seed": RECORD_SEED, "episodes": EPISODES, "lossless": True},
             "must_move": int(must_move(draw_tasks(WORLD, TASKS).tasks).sum()),
             "evaluation": {k: v for k, v in results[0]["protocol"].items() if k != "model"},
         },
@@ -74,6 +70,8 @@ def result_of(work: Path, seed: int, steps: int) -> dict:
     """One seed's result, with the CPU-minutes of its training."""
     model, out, spent = work / f"m{seed}", work / f"pusht{seed}.json", work / f"minutes{seed}.json"
     if not spent.exists():
+        record(PLAYED, work / "videos", episodes=EPISODES, seed=RECORD_SEED, lossless=True)
+        foretell.ingest(work / "videos", work / "store", workers=1)
         began = time.process_time()
         training = foretell.TrainConfig(steps=JOINT, seed=seed)
         foretell.train_model(str(work / "store"), model, preset="things", settled=steps, hold_out=0.1, config=training)
