@@ -143,8 +143,9 @@ def test_the_inverse_model_stays_within_limits_and_reach_within_its_range() -> N
 
 
 @torch.no_grad()
-def test_heads_come_back_from_the_folder(tmp_path: Path) -> None:
-    model = model_of()
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_heads_come_back_from_the_folder(tmp_path: Path, blocks: int) -> None:
+    model = model_of(blocks)
     heads, errors = heads_of(model)
     (tmp_path / "config.json").write_text('{"version": 2, "sha256": {}}')
     save_heads(tmp_path, heads, errors)
@@ -153,6 +154,8 @@ def test_heads_come_back_from_the_folder(tmp_path: Path) -> None:
     assert again.quantities == ("x", "speed")
     torch.testing.assert_close(again.probe(latents), heads.probe(latents))
     torch.testing.assert_close(again.reach(latents, latents), heads.reach(latents, latents))
+    steps = torch.ones(4)
+    torch.testing.assert_close(again.inverse(latents, latents, steps), heads.inverse(latents, latents, steps))
     for name, value in vars(errors).items():
         torch.testing.assert_close(getattr(errors_again, name), value)
     (tmp_path / "heads.safetensors").write_bytes(b"cut")

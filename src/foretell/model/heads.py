@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from foretell.errors import CheckpointError
 from foretell.model.actions import ActionConfig
 from foretell.model.folder import add_to_sums
+from foretell.model.layers import GatedBlock
+from foretell.model.predictors import SteeredConfig
 from foretell.model.tensors import load_tensors, save_tensors
 from foretell.model.world_model import WorldModel
 
@@ -29,10 +31,10 @@ class Probe(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, features: int, names: tuple[str, ...]) -> None:
+    def __init__(self, features: int, names: tuple[str, ...], blocks: int = 0) -> None:
         super().__init__()
         self.names = names
-        self.net = _mlp(features, len(names))
+        self.net = _mlp(features, len(names), blocks)
         self.register_buffer("mean", torch.zeros(len(names)))
         self.register_buffer("std", torch.ones(len(names)))
 
@@ -47,10 +49,10 @@ class InverseModel(nn.Module):
     middle: Tensor
     reach: Tensor
 
-    def __init__(self, features: int, actions: ActionConfig, farthest: int) -> None:
+    def __init__(self, features: int, actions: ActionConfig, farthest: int, blocks: int = 0) -> None:
         super().__init__()
         self.farthest = farthest
-        self.net = _mlp(2 * features + 1, actions.width)
+        self.net = _mlp(2 * features + 1, actions.width, blocks)
         self.register_buffer("middle", (actions.low + actions.high) / 2)
         self.register_buffer("reach", (actions.high - actions.low) / 2)
 
@@ -106,8 +108,12 @@ class Heads(nn.Module):
         actions = model.config.actions
         assert actions is not None
         features = model.grid[0] * model.grid[1] * model.config.encoder.latent_width
-        self.probe = Probe(features, quantities) if quantities else None
-        self.inverse = InverseModel(features, actions, farthest)
+        steered = model.config.predictor
+        # Two are built as the predictor is. Reach stays plain: it is a cost, and search finds whatever a sharper one gets wrong
+        # (Push-T, 100 development tasks in which the block must move: 69% reached with gated blocks in it, 92% without).
+        blocks = steered.blocks if isinstance(steered, SteeredConfig) else 0
+        self.probe = Probe(features, quantities, blocks) if quantities else None
+        self.inverse = InverseModel(features, actions, farthest, blocks)
         self.reach = Reach(features, farthest)
 
     @property
@@ -137,7 +143,7 @@ def load_heads(folder: Path, model: WorldModel) -> tuple[Heads, Errors]:
     return heads.eval(), errors
 
 
-def _mlp(features: int, out: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(features, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, out)
-    )
+def _mlp(features: int, out: int, blocks: int = 0) -> nn.Sequential:
+    deeper: list[nn.Module] = [GatedBlock(HIDDEN) for _ in range(blocks)]
+    plain = [nn.SiLU(), nn.Linear(HIDDEN, HIDDEN), nn.SiLU()]
+    return nn.Sequential(nn.Linear(features, HIDDEN), *(deeper or plain), nn.Linear(HIDDEN, out))
