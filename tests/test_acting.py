@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from foretell.cli import main
+from foretell.objectives.collapse import OF_LEARNED_LATENTS
 from foretell.serve import fitted
 from foretell.train import run
 from foretell.train.heads import HeadsConfig, fit_heads
@@ -205,6 +206,7 @@ def test_a_few_things_in_flat_colours_need_no_encoder_that_learns(
     diary = [json.loads(line) for line in (tmp_path / "model" / "metrics.jsonl").read_text().splitlines()]
     at_its_step = next(line for line in diary if line["step"] == facts["chosen"]["step"])
     assert facts["chosen"]["error_over_copy_1"] != at_its_step["error_over_copy_1"]  # it is of what learned on since
+    assert not any(name in at_its_step["alarms"] for name in OF_LEARNED_LATENTS)
     weights = (tmp_path / "model" / "model.safetensors").read_bytes()
     assert main([*training, *small]) == 0  # done already, and done again to the same
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == weights
