@@ -19,9 +19,12 @@ import numpy as np
 from result import write_result
 
 import foretell
+from foretell.evals.intervals import share
 from foretell.model.mind import load_mind
-from foretell.plan.episodes import Task, TaskConfig, begin_task, draw_tasks
-from foretell.planning import PlanningConfig, evaluate_in
+from foretell.plan.actors import AgentActor
+from foretell.plan.agent import AgentConfig
+from foretell.plan.episodes import Task, TaskConfig, begin_task, draw_tasks, run_tasks
+from foretell.planning import PlanningConfig, evaluate_in, one_agent
 from foretell.worlds.played import Played
 from foretell.worlds.pusht import PushT, PushTConfig
 from foretell.worlds.record import record
@@ -79,10 +82,22 @@ def result_of(work: Path, seed: int, steps: int) -> dict:
     if not out.exists():
         config = PlanningConfig(tasks=TASKS, over="least", planner_seeds=3)
         evaluate_in(WORLD, load_mind(model), out, config, command=f"bench/pusht.py, seed {seed}")
+    stirred = work / f"must_move{seed}.json"
+    if not stirred.exists():
+        stirred.write_text(json.dumps(share(where_it_must_move(model))))
     result = json.loads(out.read_text(encoding="utf-8"))
     minutes = json.loads(spent.read_text())
+    result["metrics"]["success, the block must move"] = json.loads(stirred.read_text())
     result["metrics"]["cpu_minutes"] = {"value": minutes, "low": minutes, "high": minutes}
     return result
+
+
+def where_it_must_move(model: Path) -> np.ndarray:
+    """Whether each of the tasks in which the block must move is solved, by the leading row's agent with its first seed."""
+    tasks = draw_tasks(WORLD, TASKS).tasks
+    chosen = [task for task, must in zip(tasks, must_move(tasks), strict=True) if must]
+    actor = AgentActor(one_agent(load_mind(model), AgentConfig(), 0), "blend", "least")
+    return run_tasks(WORLD, chosen, actor, TASKS.budget).reached > 0
 
 
 def must_move(tasks: tuple[Task, ...]) -> np.ndarray:
