@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--part", choices=["test", "development"], default="test")
     parser.add_argument("--quadruplets", type=int, default=200)
     arguments = parser.parse_args()
-    results, minutes = [], []
+    results, minutes, sat = [], [], []
     for seed in arguments.seeds:
         model = arguments.work / f"m{seed}"
         if not (model / "calibration.json").exists():
@@ -48,14 +48,16 @@ def main() -> None:
         out = arguments.work / f"exam{seed}" / f"{arguments.part}.json"
         if not out.exists():
             exam = ExamConfig(part=arguments.part, quadruplets=arguments.quadruplets)
-            controls = arguments.work / "controls"
+            controls, began = arguments.work / "controls", time.monotonic()
             print(
                 foretell.evaluate(
                     "physics", model, out, controls=controls, control_steps=arguments.control_steps, exam=exam
                 )
             )
+            (out.parent / "minutes.json").write_text(json.dumps((time.monotonic() - began) / 60))
         results.append(json.loads(out.read_text(encoding="utf-8")))
         minutes.append(json.loads((model / "minutes.json").read_text()))
+        sat.append(json.loads((out.parent / "minutes.json").read_text()))
     over_seeds = [
         {
             f"{name}{kind}": [result[part][name][bound] for result in results]
@@ -76,7 +78,7 @@ def main() -> None:
             "exam": {k: v for k, v in results[0]["protocol"].items() if k != "model"},
         },
         seeds=arguments.seeds,
-        metrics={"cpu_minutes": minutes} | over_seeds[0],
+        metrics={"cpu_minutes": minutes, "minutes of the exam": sat} | over_seeds[0],
         baselines=over_seeds[1],
     )
 
