@@ -17,6 +17,7 @@ from foretell.errors import CheckpointError
 from foretell.model.actions import ActionConfig
 from foretell.model.encoders import DenseConfig, PooledConfig
 from foretell.model.folder import VERSION, config_to_json, read_config
+from foretell.model.moments import MomentsConfig
 from foretell.model.predictors import CausalConfig, RecurrentConfig, SteeredConfig
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.objectives.collapse import alarms, monitors
@@ -273,6 +274,15 @@ def test_the_card_of_a_model_that_acts_speaks_of_acting(tmp_path):
     assert "3.25" in page.text
     assert "foretell plan" in page.text
     assert "alarm line" not in page.text
+
+
+def test_the_card_of_an_encoder_without_weights_does_not_judge_its_latents(tmp_path):
+    config = ModelConfig(view=small.view, encoder=MomentsConfig(), predictor=SteeredConfig(), actions=ACTS)
+    lines = [line | {"rank": 5.5, "std_min": 0.0} for line in diary() if "rank" in line]
+    page = page_of(folder_of(tmp_path / "m", lines, config=config))
+    assert "5.5of 16 dimensions" in page.text.replace("\n", "")
+    assert "Order of time" in page.text
+    assert "Deviation, least dimension" not in page.text
 
 
 def test_loss_curve_has_its_terms(tmp_path):

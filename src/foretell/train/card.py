@@ -62,6 +62,8 @@ def render(name: str, facts: dict[str, Any], diary: list[dict[str, Any]], calibr
     chosen = facts["chosen"]
     errors = foresight(chosen)
     alarms = raised_alarms(looks, chosen["step"])
+    model = _model(config)
+    learned = model["parameters"]["encoder"] > 0
     return (
         _templates()
         .get_template("card.html")
@@ -72,16 +74,17 @@ def render(name: str, facts: dict[str, Any], diary: list[dict[str, Any]], calibr
             view=config.view,
             acts=acts,
             step_seconds=(1 if acts is None else acts.skip) / config.view.fps,
-            model=_model(config),
+            model=model,
             training=_training(facts, diary),
             parts=_parts(facts["split"], config.view.fps, calibrated),
             errors=errors,
             headline=_headline(errors),
             monitors=[
                 (monitor, measured(chosen, monitor.key))
-                for monitor in monitors_of(config.encoder.latent_width, acting=acts is not None)
+                for monitor in monitors_of(config.encoder.latent_width, acting=acts is not None, learned=learned)
             ],
             chosen=chosen,
+            rank=measured(chosen, "rank"),
             looks=looks,
             alarms=alarms,
             standing=[alarm for alarm in alarms if alarm.stands],
@@ -124,7 +127,8 @@ def _training(facts: dict[str, Any], diary: list[dict[str, Any]]) -> dict[str, A
     settings, steps = facts["run"]["train"], diary[-1]["step"]
     speed = measured(diary[-1], "frames_per_second")
     frames = steps * settings["batch"] * settings["window"]
-    return settings | {"steps": steps, "speed": speed, "seconds": frames / speed if speed else None}
+    settled = (facts["run"].get("settled") or {}).get("steps")
+    return settings | {"steps": steps, "speed": speed, "seconds": frames / speed if speed else None, "settled": settled}
 
 
 def _parts(split: dict[str, list[dict[str, Any]]], fps: float, calibrated: str) -> list[dict[str, Any]]:

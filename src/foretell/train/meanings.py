@@ -38,15 +38,18 @@ class Monitor:
         return "in range" if self.low <= value <= self.high else "out of range"
 
 
-def monitors_of(latent_width: int, *, acting: bool = False) -> list[Monitor]:
-    """The monitors beside the errors, for latents of this width; of a model that acts one more."""
+def monitors_of(latent_width: int, *, acting: bool = False, learned: bool = True) -> list[Monitor]:
+    """The monitors beside the errors, for latents of this width; of a model that acts one more.
+
+    Of latents that nobody learned only those that speak of the footage and of actions.
+    """
     shuffled = Monitor(
         key="action_shuffle_ratio",
         name="Action shuffle ratio",
         low=1.1,
         meaning="Error if it is told what was done in another clip, over the usual one. Near 1, it does not listen.",
     )
-    return [
+    of_latents = [
         Monitor(
             key="rank",
             name="Effective rank",
@@ -82,6 +85,9 @@ def monitors_of(latent_width: int, *, acting: bool = False) -> list[Monitor]:
             name="Distance from a Gaussian",
             meaning="How unevenly latents are spread, against samples that truly are Gaussian (1).",
         ),
+    ]
+    return [
+        *(of_latents if learned else []),
         Monitor(
             key="order",
             name="Order of time",
