@@ -75,7 +75,7 @@ def test_a_guarded_run_can_be_looked_at_and_audited(
 ) -> None:
     monkeypatch.setattr(fitted, "STEPS", 2)
     fast = ["--size", "32", "--mode", "fast", "--guardrails", f"{road}/guardrails.toml"]
-    few = ["--episodes", "2", "--budget", "10", "--rehearse", "12", *fast]
+    few = ["--episodes", "2", "--budget", "10", "--rehearse", "12", "--over", "least", *fast]
     assert main(["plan", f"{road}/model", "--out", f"{tmp_path}/run", *few]) == 0
     assert {p.name for p in (tmp_path / "run").iterdir()} == {
         "decisions.jsonl",

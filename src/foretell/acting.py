@@ -126,6 +126,7 @@ def plan(
     effort: float = 0.0,
     planner: PlannerName = "cem",
     mode: Literal["fast", "slow", "both"] | None = None,
+    over: Over = "sum",
     margin: Path | None = None,
     rehearse: int = 0,
     size: int = 64,
@@ -135,8 +136,7 @@ def plan(
 ) -> RunSummary:
     """Plan and act in a world, inside guardrails: a film, a page, and a log of every decision that can be audited.
 
-    Without guardrails nothing is done. Margins for constraints come from clips that were set aside in training, unless
-    given.
+    Without guardrails nothing is done. Margins for constraints come from clips set aside in training, unless given.
 
     Args:
         model: The folder of a model that acts.
@@ -154,6 +154,7 @@ def plan(
         effort: With --to: what a step at full action costs, beside 1 for being a deviation away; 0 is for free.
         planner: How it searches; categorical for discrete actions.
         mode: fast: what the inverse model says; slow: search; both: search from there. Unless given both, and slow for --to.
+        over: Which imagined steps should look like the goal image, as for `evaluate planning`.
         margin: margin.json of an earlier run, whose margins to keep to.
         rehearse: So many plans are first carried out in the simulator, and the margins calibrated on them: planners seek
             what a model gets wrong.
@@ -168,11 +169,10 @@ def plan(
     check_fits(mind.model, acted)
     wanted = _wanted(mind, to, within, effort)
     agent = AgentConfig(mode=mode or ("slow" if wanted else "both"), planner=_planner(planner, acted))
-    acts, probe = mind.model.config.actions, mind.heads.probe
-    cost = None
+    acts, probe, cost = mind.model.config.actions, mind.heads.probe, None
     if wanted and probe and acts:
         cost = wanted.cost(probe, effort, tuple(acts.low.abs().maximum(acts.high.abs()).tolist()))
-    inner = AgentActor(one_agent(mind, agent, seed), "blend", "sum", cost)
+    inner = AgentActor(one_agent(mind, agent, seed), "blend", over, cost)
     actor = guarded(mind, acted, rails, inner, Margin.load(Path(margin)) if margin else None)
     there = None if wanted is None else wanted.hold
     tasks = TaskConfig(

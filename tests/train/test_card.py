@@ -176,7 +176,6 @@ def test_opens_anywhere(tmp_path):
 
 def test_alarms_that_stand_are_said_first(tmp_path):
     lines = diary()
-    assert alarms(healthy | {"rank": 1.5}, 12, 7.25, learned=False) == []
     found = alarms(healthy | {"rank": 1.5}, 12, 7.25)
     lines[-1] |= {"rank": 1.5, "alarms": "; ".join(map(str, found))}
     page = page_of(folder_of(tmp_path / "m", lines))

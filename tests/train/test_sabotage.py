@@ -22,9 +22,10 @@ from foretell.model.encoders import DenseConfig
 from foretell.model.predictors import RecurrentConfig
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.objectives.next_latent import NextLatent, NextLatentConfig
+from foretell.train.chooser import Chooser
 from foretell.train.loop import TrainConfig, train_loop
 from foretell.train.optim import OptimConfig
-from foretell.train.run import Chooser, as_batch
+from foretell.train.run import as_batch
 from foretell.worlds.physics import Physics
 
 SIZE, HELD_OUT, STEPS, BATCH, WINDOW = 32, 64, 200, 8, 24

@@ -113,13 +113,12 @@ def effective_rank(latents: Tensor, power: int = 1) -> float:
 
 
 OF_LEARNED_LATENTS = ("collapse", "uneven", "rank falls", "scale", "frozen clips")
-"""Alarms about an encoder that learns."""
+"""Alarms about an encoder that learns; latents that nobody learned cannot collapse."""
 
 
-def alarms(values: dict[str, float], latent_width: int, best_rank: float, learned: bool = True) -> list[Alarm]:
+def alarms(values: dict[str, float], latent_width: int, best_rank: float) -> list[Alarm]:
     """What the monitors say is wrong, worst first; empty for a healthy run. `best_rank` is the best rank so far.
 
-    Latents that nobody learned cannot collapse: then only what is foretold of them is looked at.
     docs/how-it-works.md has the measurements behind each threshold.
     """
     longest = max(h for h in HORIZONS if f"error_over_copy_{h}" in values)
@@ -196,8 +195,4 @@ def alarms(values: dict[str, float], latent_width: int, best_rank: float, learne
             "a larger --within",
         ),
     ]
-    return [
-        Alarm(name, meaning, remedy)
-        for wrong, name, meaning, remedy in checks
-        if wrong and (learned or name not in OF_LEARNED_LATENTS)
-    ]
+    return [Alarm(name, meaning, remedy) for wrong, name, meaning, remedy in checks if wrong]
