@@ -13,7 +13,7 @@ import json
 import time
 from pathlib import Path
 
-from result import write_result
+from result import each_seed, write_result
 
 import foretell
 from foretell.evals.exam import ExamConfig
@@ -58,14 +58,6 @@ def main() -> None:
         results.append(json.loads(out.read_text(encoding="utf-8")))
         minutes.append(json.loads((model / "minutes.json").read_text()))
         sat.append(json.loads((out.parent / "minutes.json").read_text()))
-    over_seeds = [
-        {
-            f"{name}{kind}": [result[part][name][bound] for result in results]
-            for name in results[0][part]
-            for kind, bound in (("", "value"), ("/low", "low"), ("/high", "high"))
-        }
-        for part in ("metrics", "baselines")
-    ]
     write_result(
         Path("bench/results/intuition.json"),
         protocol={
@@ -78,8 +70,8 @@ def main() -> None:
             "exam": {k: v for k, v in results[0]["protocol"].items() if k != "model"},
         },
         seeds=arguments.seeds,
-        metrics={"cpu_minutes": minutes, "minutes of the exam": sat} | over_seeds[0],
-        baselines=over_seeds[1],
+        metrics={"cpu_minutes": minutes, "minutes of the exam": sat} | each_seed(results, "metrics"),
+        baselines=each_seed(results, "baselines"),
     )
 
 

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from result import write_result
+from result import each_seed, write_result
 
 import foretell
 from foretell.evals.intervals import share
@@ -48,14 +48,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "pusht.json")
     arguments = parser.parse_args()
     results = [result_of(arguments.work, seed, arguments.steps) for seed in arguments.seeds]
-    over_seeds = [
-        {
-            f"{name}{kind}": [result[part][name][bound] for result in results]
-            for name in results[0][part]
-            for kind, bound in (("", "value"), ("/low", "low"), ("/high", "high"))
-        }
-        for part in ("metrics", "baselines")
-    ]
     write_result(
         arguments.out,
         protocol={
@@ -64,8 +56,8 @@ def main() -> None:
             "evaluation": {k: v for k, v in results[0]["protocol"].items() if k != "model"},
         },
         seeds=arguments.seeds,
-        metrics=over_seeds[0],
-        baselines=over_seeds[1],
+        metrics=each_seed(results, "metrics"),
+        baselines=each_seed(results, "baselines"),
     )
 
 

@@ -12,6 +12,15 @@ from typing import Any
 from foretell import log
 
 
+def each_seed(results: Sequence[Mapping[str, Any]], part: str) -> dict[str, list[float]]:
+    """Of each figure of a part of several seeds' results its values, and either end of its intervals (NAME/low, NAME/high)."""
+    return {
+        f"{name}{kind}": [result[part][name][bound] for result in results]
+        for name in results[0][part]
+        for kind, bound in (("", "value"), ("/low", "low"), ("/high", "high"))
+    }
+
+
 def write_result(
     path: Path,
     *,
