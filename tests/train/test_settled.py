@@ -10,7 +10,7 @@ import torch
 
 from foretell.data.actions import ActionSpace
 from foretell.data.clip import View
-from foretell.errors import ConfigError, DataError
+from foretell.errors import ConfigError, DataError, ForetellError
 from foretell.model.actions import ActionConfig
 from foretell.model.encoders import PooledConfig
 from foretell.model.predictors import SteeredConfig
@@ -78,6 +78,15 @@ def test_a_run_that_was_killed_goes_on_equal_to_the_bit(tmp_path: Path, monkeypa
     settle(again, cache, config, 0, tmp_path / "broken")
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name]), name
+
+
+def test_latents_that_are_not_finite_stop_it_before_a_weight_is_spoilt(tmp_path: Path) -> None:
+    model, cache = model_of(), line(1)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    cache.latents[:] = float("nan")
+    with pytest.raises(ForetellError, match="must be finite"):
+        settle(model, cache, CONFIG, 0, tmp_path)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
 
 
 def test_each_step_is_held_against_what_came() -> None:

@@ -18,7 +18,7 @@ from foretell.model.precision import mixed_precision
 from foretell.model.world_model import WorldModel
 from foretell.train.checkpoint import load_checkpoint, save_checkpoint
 from foretell.train.heads import Cache
-from foretell.train.loop import step_generator
+from foretell.train.loop import step_generator, stop_if_not_finite
 from foretell.train.optim import OptimConfig, build_optimizer, learning_rate
 
 SAVE_EVERY = 1000
@@ -47,7 +47,10 @@ class SettledConfig:
 
 
 def settle(model: WorldModel, cache: Cache, config: SettledConfig, seed: int, folder: Path) -> None:
-    """Train the predictor in place on a cache; a function of (model, cache, config, seed). A run that was killed goes on."""
+    """Train the predictor in place on a cache; a function of (model, cache, config, seed). A run that was killed goes on.
+
+    Raises ForetellError before the optimizer sees an error or gradient that is not finite.
+    """
     assert model.config.actions is not None
     starts = window_starts(cache, config, model.config.actions.skip)
     predictor = model.predictor.train()
@@ -65,7 +68,8 @@ def settle(model: WorldModel, cache: Cache, config: SettledConfig, seed: int, fo
                 error = window_error(model, cache, starts[drawn], config)
             optimizer.zero_grad()
             error.backward()
-            torch.nn.utils.clip_grad_norm_(predictor.parameters(), optim.clip)
+            norm = torch.nn.utils.clip_grad_norm_(predictor.parameters(), optim.clip)
+            stop_if_not_finite(step, error, norm, {"error": error})
             optimizer.step()
             if step % 50 == 0:
                 bar.set_postfix({"error": error.item()}, refresh=False)
