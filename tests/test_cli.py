@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,15 @@ def test_each_verbs_help_has_its_example(name: str, capsys: pytest.CaptureFixtur
         main([*name.split(), "--help"])
     assert stopped.value.code == 0
     assert VERBS[name].example.split(" --")[0] in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("asked", [["--help"], ["audit", "--help"]])
+def test_nobody_reading_on_is_no_traceback(asked: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "foretell.cli", *asked], stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
 
 
 def test_unknown_verb_and_missing_folder_are_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

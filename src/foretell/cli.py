@@ -89,8 +89,19 @@ def usage() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit status: 0 done, 1 done and found wrong, 2 the user's fault (one line
-    says what), 130 stopped by the user."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    says what), 130 stopped by the user, 141 nobody reads on (as in `| head`)."""
+    try:
+        try:
+            return answer(list(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            sys.stdout.flush()  # here, and not when Python ends, where it would be a traceback
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def answer(arguments: list[str]) -> int:
+    """What `main` does, whoever reads what is printed."""
     for stream in (sys.stdout, sys.stderr):  # a file's name may hold what this terminal cannot show
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -92,9 +92,11 @@ class VideoWriter:
             self._container.mux(self._stream.encode(None))
             self._container.close()
             self._part.replace(self.path)
-        except OSError as error:
+        except BaseException as error:  # Ctrl-C, too: a video that has no name yet is not to be found again
             self.discard()
-            raise self._cannot_write(error) from error
+            if isinstance(error, OSError):
+                raise self._cannot_write(error) from error
+            raise
 
     def discard(self) -> None:
         """Give up: leave nothing behind."""

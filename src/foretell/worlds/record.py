@@ -100,8 +100,7 @@ def record(
             actions.close()
         states.close()
     finally:
-        states.discard()
-        actions.discard()
+        _discard_parts(out, f".{os.getpid()}-*.part")  # after Ctrl-C; workers finish what they began
         if bar is not None:
             bar.close()
     return RecordSummary(
@@ -183,11 +182,15 @@ def _open_folder(out: Path, world: World, episodes: int, seed: int, lossless: bo
             _check_same_recording(path, settings)
         elif any(out.glob("seed*_*.mp4")) or (out / STATES).exists():
             raise DataError(f"{out}: holds videos of another origin (no {RECORDING}); record to an empty folder")
-        for part in out.glob(".*.part"):  # of a run that was killed
-            part.unlink(missing_ok=True)
+        _discard_parts(out, ".*.part")  # of a run that was killed
     except OSError as error:
         raise DataError(f"{out}: cannot be written to ({error.strerror or error}); choose another folder") from error
     write_whole(path, json.dumps(settings, indent=1) + "\n")
+
+
+def _discard_parts(out: Path, of: str) -> None:
+    for part in out.glob(of):
+        part.unlink(missing_ok=True)
 
 
 def _check_same_recording(path: Path, settings: dict[str, Any]) -> None:
@@ -212,7 +215,7 @@ class _Table:
     """A table, written a stretch of episodes at a time and given its name at the end."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._part = path, path.parent / f".{os.getpid()}.{path.name}.part"
+        self._path, self._part = path, path.parent / f".{os.getpid()}-{path.name}.part"
         self._columns: dict[str, list[np.ndarray]] = {}
         self._rows = 0
         self._writer: Any = None
@@ -231,10 +234,6 @@ class _Table:
             os.replace(self._part, self._path)
         except OSError as error:
             raise self._cannot_write(error) from error
-
-    def discard(self) -> None:
-        """Leave nothing half written behind; after `close` there is nothing."""
-        self._part.unlink(missing_ok=True)
 
     def _flush(self) -> None:
         arrow, parquet = _import_pyarrow()
