@@ -164,7 +164,7 @@ def test_terms_that_are_not_weighed_are_our_fault():
     [
         ({"minutes": 1.0}, "got minutes 1.0 and steps 7, expected one of the two"),
         ({"steps": None}, "got minutes None and steps None, expected one of the two"),
-        ({"window": 3}, "train window: got 3, expected more than the horizon 3"),
+        ({"window": 3}, "train window: got 3, expected 1 steps to be seen and the horizon 3, or more"),
     ],
 )
 def test_impossible_settings_are_refused(changes, message):

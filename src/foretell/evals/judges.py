@@ -23,6 +23,8 @@ from foretell.surprise.covariance import shrunk_covariance
 
 BATCH = 8
 """Clips that go through a network together."""
+LOOKS = 3.0
+"""What a likeness weighs beside all words together. Chosen once, on the development part (docs/physics.md), for every judge that has one."""
 
 
 class Judge(Protocol):
@@ -87,7 +89,7 @@ class Foresight(Latents):
     """The world model: expects what it foretold, from one and from several steps before.
 
     Errors are measured in the directions in which normal footage rarely errs, for each horizon apart (whitened). If it has
-    learned a likeness, how unlike itself what moves looks counts as much as all words together.
+    learned a likeness, how unlike itself what moves looks counts LOOKS times as much as all words together.
     """
 
     def __init__(
@@ -128,7 +130,7 @@ class Foresight(Latents):
             return from_step(first, of_words)
         later = max(first, self.unlikeness.first)
         of_looks = self.unlikeness(latents)[:, later - self.unlikeness.first :]
-        return from_step(later, (of_words[:, later - first :] + of_looks) / 2)
+        return from_step(later, (of_words[:, later - first :] + LOOKS * of_looks) / (1 + LOOKS))
 
     def _words(self, latents: Tensor) -> Words:
         with mixed_precision("auto", latents.device):

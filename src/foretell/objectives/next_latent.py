@@ -35,6 +35,9 @@ class NextLatentConfig:
     """Steps of a training rollout."""
     starts: int = 2
     """Rollouts started in every clip; 4 learn as much in a step, but no more in a minute."""
+    seen: int = 1
+    """Steps of a window that are seen before a rollout starts. More where that is how the model will be asked: after few steps
+    nobody can know how things go on, and that error would rule the mean."""
     tokens: int = 2048
     """Tokens that the regulariser sees in a step: half at random, half where the picture moves."""
     directions: int = 64
@@ -49,7 +52,7 @@ class NextLatentConfig:
     """Share of the steps, the last ones, in which the encoder rests and the predictor learns on alone, what changes above all."""
 
     def __post_init__(self) -> None:
-        check_least(self, horizon=2, starts=1, tokens=2, directions=1)
+        check_least(self, horizon=2, starts=1, seen=1, tokens=2, directions=1)
         if not 0 <= self.settle < 1:
             raise ConfigError(f"objective settle: got {self.settle}, expected a share from 0 to below 1")
 
@@ -93,7 +96,7 @@ class NextLatent(nn.Module):
         weight = change_weight(latents) if self.resting else None
         ahead = (Tensor.float, config.horizon, config.starts, generator)
         foretold = model.predict(latents, actions)
-        terms = errors_ahead(model, foretold, latents, *ahead, weight=weight, actions=actions)
+        terms = errors_ahead(model, foretold, latents, *ahead, seen=config.seen, weight=weight, actions=actions)
 
         motion = pixel_motion(frames, model.grid)
         moving, spread = drawn_tokens(latents, motion, config.tokens, generator)
@@ -143,16 +146,19 @@ def errors_ahead(
     horizon: int,
     starts: int,
     generator: torch.Generator,
+    seen: int = 1,
     weight: Tensor | None = None,
     actions: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The terms `next` and `rollout`: squared error of what `read` makes of foretold latents (B, T, P, D).
 
-    It is held against `truth` (B, T, ...): one step ahead everywhere, and 2 .. horizon steps ahead from a few drawn starts.
+    It is held against `truth` (B, T, ...): one step ahead everywhere, and 2 .. horizon steps ahead from a few drawn starts,
+    each the last of `seen` steps or more.
     `weight` of each step from the second on, (B, T - 1, ...): one for all unless given. `actions` (B, T, A') if the model acts.
     """
     terms = {"next": squared_error(read(foretold.next[:, :-1]), truth[:, 1:], weight)}
-    drawn = torch.randperm(foretold.latents.shape[1] - horizon, generator=generator)[:starts].sort().values.tolist()
+    last = foretold.latents.shape[1] - horizon
+    drawn = (seen - 1 + torch.randperm(last - seen + 1, generator=generator)[:starts]).sort().values.tolist()
     said = model.rollouts(foretold, drawn, horizon, actions)[:, :, 1:].flatten(1, 2)
     happened = torch.cat([truth[:, s + 2 : s + 1 + horizon] for s in drawn], 1)
     weighs = None if weight is None else torch.cat([weight[:, s + 1 : s + horizon] for s in drawn], 1)

@@ -61,9 +61,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if (self.minutes is None) == (self.steps is None):
             raise ConfigError(f"train: got minutes {self.minutes} and steps {self.steps}, expected one of the two")
-        if self.window <= self.objective.horizon:
+        seen = self.objective.seen if isinstance(self.objective, NextLatentConfig) else 1
+        if self.window < seen + self.objective.horizon:
             raise ConfigError(
-                f"train window: got {self.window}, expected more than the horizon {self.objective.horizon}"
+                f"train window: got {self.window}, expected {seen} steps to be seen and the horizon {self.objective.horizon}, or more"
             )
 
 
