@@ -41,14 +41,18 @@ def test_names_of_terms_are_names_of_weights(pooled, regularizer):
     assert objective.weights[regularizer] == NextLatentConfig().isotropy
 
 
-def test_who_says_that_nothing_changes_errs_by_the_change():
-    """A new predictor says z' = z exactly: the one-step error is the mean squared change, the rollout's the longer ones."""
+@pytest.mark.parametrize("seen", [1, 3, STEPS - 4])
+def test_who_says_that_nothing_changes_errs_by_the_change(seen):
+    """A new predictor says z' = z exactly: the one-step error is the mean squared change, the rollout's the longer ones.
+
+    A rollout may start at each step that is the last of `seen` or more.
+    """
     model = model_of()
-    terms = NextLatent(NextLatentConfig(horizon=4, starts=100)).terms(model, video(), generator())
+    terms = NextLatent(NextLatentConfig(horizon=4, starts=100, seen=seen)).terms(model, video(), generator())
     latents = model.encode(video())
     torch.testing.assert_close(terms["next"], (latents[:, 1:] - latents[:, :-1]).pow(2).mean())
-    starts = STEPS - 4
-    changes = [(latents[:, k : k + starts] - latents[:, :starts]).pow(2).mean() for k in (2, 3, 4)]
+    first, behind = seen - 1, STEPS - 4
+    changes = [(latents[:, first + k : behind + k] - latents[:, first:behind]).pow(2).mean() for k in (2, 3, 4)]
     torch.testing.assert_close(terms["rollout"], torch.stack(changes).mean())
 
 
