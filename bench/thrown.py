@@ -2,11 +2,12 @@
 
     python bench/thrown.py --work WORK [--seeds 0 1 2] [--steps 6000]
 
-Trains on balls that are thrown or bounce, each under one of five gravities, on rollouts that start after as many seen frames
-as are judged; for the last of it the encoder rests. Error in pixels of a 64 px frame of the model's rollout, read by a ridge probe of each token's neighbourhood, on fresh flights
-under each of them, under two between them and one outside. Beside it the floor (the same probe on the frames that came), a
-ridge probe of all tokens at once, line and parabola through the true places and through those that the probe reads, and an
-untrained network. Writes thrown.json, and docs/images/thrown.png (needs the extra `plot`). A model that WORK already holds
+Trains on balls that are thrown or bounce, each under one of five gravities, on rollouts that start after as many seen
+frames as are judged; for the last of it the encoder rests. Error in pixels of a 64 px frame of the model's rollout, read by
+a ridge probe of each token's neighbourhood, on fresh flights under each of them, under two between them and one outside.
+Beside it the floor (the same probe on the frames that came), a ridge probe of all tokens at once, line and parabola through
+the true places and through those that the probe reads, and an untrained network. Writes thrown.json, and
+docs/images/thrown.png (needs the extra `plot`). A model that WORK already holds
 is not trained again.
 """
 

@@ -24,7 +24,7 @@ from foretell.surprise.covariance import shrunk_covariance
 BATCH = 8
 """Clips that go through a network together."""
 LOOKS = 3.0
-"""What a likeness weighs beside all words together. Chosen once, on the development part (docs/physics.md), for every judge that has one."""
+"""What a likeness weighs beside all words together, whoever has one. Chosen once, on the development part (docs/physics.md)."""
 
 
 class Judge(Protocol):
