@@ -3,8 +3,8 @@
 Errors of normal footage are not alike everywhere: a ball that rolls off a ledge out of sight comes out faster and less surely
 than one that glides by. One alarm line for both is crossed mostly by the first. Regression of the error's size on what is
 known before it (Nix and Weigend 1994; arXiv 1703.04977), on normal clips that train and calibrate nothing else. A mean says
-little of how rare and how large the worst is, so a quantile of a whole frame's largest error is told on top of it, from all
-that is remembered (Koenker and Bassett, Econometrica 46, 1978; for conformal alarms Romano et al., arXiv 1905.03222).
+little of how rare and how large the worst is, so a quantile of a whole frame's largest error is told on top of it, from what
+is remembered where most is expected (Koenker and Bassett, Econometrica 46, 1978; for conformal alarms Romano et al., arXiv 1905.03222).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from foretell.model.predictors import RecurrentPredictor
 from foretell.model.world_model import WorldModel
 
 HIDDEN, STEPS, BATCH, RATE = 48, 2500, 64, 3e-3
-FRAME_STEPS, FRAME_BATCH = 1500, 512
+FRAME_HIDDEN, FRAME_STEPS, FRAME_BATCH = 64, 1500, 512
 """The same of what whole frames are held against."""
 MOST = 400_000_000
 """Numbers of memories that are kept to learn from, 0.8 GB."""
@@ -31,7 +31,11 @@ SMALL, WIDE = 1e-3, 8.0
 """Errors count as this much at least; the logarithm of what is expected stays within this."""
 FLOOR = 3.0
 """What is added to every expected error, in units of the usual largest of a frame: where nothing is wrong, little is not much."""
-NORMAL = 0.97
+RISKY = 3
+"""Tokens of a frame where most is expected: from what is remembered there its largest error is told."""
+UNSURE = 0.3
+"""Share of what is made of it that is dropped while it learns: frames that matter are few."""
+NORMAL = 0.985
 """Of normal frames, these have no error above 1 once it is divided, in every sort of scene that the memory tells apart."""
 
 
@@ -44,12 +48,20 @@ class Expected(nn.Module):
         super().__init__()
         self.grid = grid
         self.net = nn.Sequential(nn.Conv2d(hidden, HIDDEN, 3, padding=1), nn.SiLU(), nn.Conv2d(HIDDEN, 1, 3, padding=1))
-        self.frame = nn.Sequential(nn.BatchNorm1d(2 * hidden, affine=False, momentum=None), nn.Linear(2 * hidden, 1))
+        known = min(RISKY, grid[0] * grid[1]) * hidden + 1
+        self.frame = nn.Sequential(
+            nn.BatchNorm1d(known, affine=False, momentum=None),
+            nn.Linear(known, FRAME_HIDDEN),
+            nn.SiLU(),
+            nn.Dropout(UNSURE),
+            nn.Linear(FRAME_HIDDEN, 1),
+        )
         self.register_buffer("floor", torch.tensor(0.0))
 
     def forward(self, memories: Tensor) -> Tensor:
-        most = self.most(summed_up(memories)).exp()[:, None, None]
-        expected: Tensor = most * (self.logarithm(memories).exp() + self.floor)
+        logarithm = self.logarithm(memories)
+        most = self.most(risky(memories, logarithm)).exp()[:, None, None]
+        expected: Tensor = most * (logarithm.exp() + self.floor)
         return expected
 
     def logarithm(self, memories: Tensor) -> Tensor:
@@ -57,15 +69,17 @@ class Expected(nn.Module):
         said: Tensor = self.net(rearrange(memories.float(), "n (y x) c -> n c y x", y=self.grid[0]))
         return said[:, 0].float().clamp(-WIDE, WIDE)
 
-    def most(self, summaries: Tensor) -> Tensor:
+    def most(self, known: Tensor) -> Tensor:
         """Logarithm of a frame's largest error, in units of what its tokens expect, that NORMAL such frames keep to: (N,)."""
-        said: Tensor = self.frame(summaries)
+        said: Tensor = self.frame(known)
         return said[:, 0].float().clamp(-WIDE, WIDE)
 
 
-def summed_up(memories: Tensor) -> Tensor:
-    """Memories (N, P, hidden) of a frame -> their mean and most over all tokens, (N, 2 hidden)."""
-    return torch.cat([memories.float().mean(1), memories.float().amax(1)], 1)
+def risky(memories: Tensor, logarithm: Tensor) -> Tensor:
+    """Memories (N, P, hidden) of the RISKY tokens of a frame where most is expected, and how much at most: (N, RISKY hidden + 1)."""
+    most = logarithm.flatten(1).topk(min(RISKY, memories.shape[1]), 1)
+    there = memories.float().gather(1, most.indices[:, :, None].expand(-1, -1, memories.shape[2]))
+    return torch.cat([there.flatten(1), most.values[:, :1]], 1)
 
 
 def expected_of(model: WorldModel) -> Expected:
@@ -116,17 +130,18 @@ def fit_expected(model: WorldModel, examples: Examples) -> Expected:
             BATCH,
         )
         with torch.no_grad():
-            expects = torch.cat([expected.logarithm(part).exp() for part in known.split(PORTION)])
+            logarithms = [expected.logarithm(part) for part in known.split(PORTION)]
+            there = torch.cat([risky(*both) for both in zip(known.split(PORTION), logarithms, strict=True)])
+            expects = torch.cat(logarithms).exp()
             expected.floor.copy_(FLOOR * expects.amax((1, 2)).median())
             largest = (came / (expects + expected.floor)).amax((1, 2)).log()
-            summaries = torch.cat([summed_up(part) for part in known.split(PORTION)])
             last = expected.frame[-1]
             assert isinstance(last, nn.Linear)
             last.weight.zero_()
             last.bias.fill_(largest.quantile(NORMAL))
         _fit(
             expected.frame,
-            lambda drawn: _of_frames(expected.most(summaries[drawn]), largest[drawn]),
+            lambda drawn: _of_frames(expected.most(there[drawn]), largest[drawn]),
             len(known),
             FRAME_STEPS,
             FRAME_BATCH,
