@@ -1,6 +1,6 @@
 """Intuitive physics, several seeds: train on possible scenes alone, sit the exam, put the seeds together.
 
-    python bench/intuition.py --work WORK [--seeds 0 1 2] [--steps 4500] [--control-steps 300]
+    python bench/intuition.py --work WORK [--seeds 0 1 2] [--steps 6000] [--control-steps 300]
 
 Each seed's own result and page lie in WORK/exam<seed>; figures here are median, lowest and highest over seeds, and
 the same of either end of each seed's 95% interval (NAME/low, NAME/high). A model or an exam that WORK already holds is not made again.
@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--control-steps", type=int, default=300)
     parser.add_argument("--part", choices=["test", "development"], default="test")
     parser.add_argument("--quadruplets", type=int, default=200)

@@ -24,7 +24,7 @@ def dense() -> ModelConfig:
     return ModelConfig(encoder=DenseConfig(), predictor=RecurrentConfig(carry=True))
 
 
-# foretell train store/ --out model/ --steps 5000 --horizon 8 --settle 0.4 --preset colour --likeness
+# foretell train store/ --out model/ --steps 6000 --horizon 8 --settle 0.4 --preset colour --likeness
 # For footage in which colour matters; not for grey footage. Intuitive physics, 3 seeds: bench/results/intuition.json.
 def colour() -> ModelConfig:
     """The dense one with half as many channels more, three of which are the mean colour of a token."""
