@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from foretell import cli
 from foretell.cli import VERBS, main
 
 pytest.importorskip("pymunk")
@@ -50,6 +51,15 @@ def test_nobody_reading_on_is_no_traceback(asked: list[str]) -> None:
     done = subprocess.run([sys.executable, "-m", "foretell.cli", *asked], stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_another_broken_pipe_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> int:
+        raise BrokenPipeError("a worker's")
+
+    monkeypatch.setattr(cli, "run", broken)
+    with pytest.raises(BrokenPipeError, match="a worker's"):
+        main(["audit", "log"])
 
 
 def test_unknown_verb_and_missing_folder_are_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

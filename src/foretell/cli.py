@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import select
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -96,6 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()  # here, and not when Python ends, where it would be a traceback
     except BrokenPipeError:
+        printed = select.poll()
+        printed.register(sys.stdout.fileno(), 0)
+        if not printed.poll(0):  # still read: another pipe broke
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
