@@ -84,7 +84,7 @@ def evaluate_planning(
         size: Pixels of a side.
         layout: Rooms: how many of them.
         hazards: Rooms: discs that must not be entered.
-        varied: Rooms: wall, door and hazards lie elsewhere in each episode.
+        varied: Rooms: wall, doors (one or two) and hazards lie elsewhere in each episode.
     """
     one_thread()
     mind = load_mind(Path(model))
@@ -161,7 +161,7 @@ def plan(
         size: Pixels of a side.
         layout: Rooms: how many of them.
         hazards: Rooms: discs that must not be entered.
-        varied: Rooms: wall, door and hazards lie elsewhere in each episode.
+        varied: Rooms: wall, doors (one or two) and hazards lie elsewhere in each episode.
     """
     one_thread()
     mind, rails = load_mind(Path(model)), Guardrails.load(Path(guardrails))

@@ -68,7 +68,7 @@ def record(
         policy: Rooms, pusht, gym: who acts; mixed draws one of the three for each video.
         layout: Rooms: how many of them.
         hazards: Rooms: discs that can be entered and must not, 0 to 4.
-        varied: Rooms: wall, door and hazards lie elsewhere in each video.
+        varied: Rooms: wall, doors (one or two) and hazards lie elsewhere in each video.
         scenario: Physics: what happens; staged: behind screens, against walls, off ledges, under other weight.
         part: Physics: of staged scenes, which share of every range their parameters come from; no two overlap.
         shapes: Physics: of the objects.

@@ -5,7 +5,7 @@ import pytest
 
 from foretell.errors import ConfigError
 from foretell.worlds.floorplan import clearance, free, look_up, steps_to
-from foretell.worlds.rooms import AGENTS, SHIFTS, WARNING, Rooms, RoomsConfig
+from foretell.worlds.rooms import DOORS_APART, AGENTS, SHIFTS, WARNING, Rooms, RoomsConfig
 
 
 def at(world: Rooms, *place: float) -> Rooms:
@@ -106,7 +106,8 @@ def test_no_episode_begins_on_a_hazard_or_in_a_wall_and_safe_ways_exist():
 
 def test_varied_layouts_differ_are_in_the_state_and_can_be_restored():
     world = Rooms(RoomsConfig(varied=True, hazards=2))
-    assert world.quantities[3:] == ("wall", "door", "hazard_0_x", "hazard_0_y", "hazard_1_x", "hazard_1_y")
+    hazards = ("hazard_0_x", "hazard_0_y", "hazard_1_x", "hazard_1_y")
+    assert world.quantities[3:] == ("wall", "door", "other_door", *hazards)
     world.reset(0)
     first, picture = world.state(), world.render()
     world.reset(1)
@@ -114,7 +115,25 @@ def test_varied_layouts_differ_are_in_the_state_and_can_be_restored():
     world.restore(first)
     np.testing.assert_array_equal(world.render(), picture)
     assert world.layout.walls[4, 0] == first[3] - 2
-    np.testing.assert_array_equal(world.layout.hazards[:, :2].ravel(), first[5:])
+    np.testing.assert_array_equal(world.layout.hazards[:, :2].ravel(), first[6:])
+
+
+def test_a_varied_wall_has_one_door_or_two_and_both_can_be_passed():
+    world, doors = Rooms(RoomsConfig(varied=True)), []
+    for seed in range(40):
+        world.reset(seed)
+        wall, one, other = (float(place) for place in world.state()[2:])
+        for door in (one, other):
+            world.restore(np.array([wall - 8, door, wall, one, other]))
+            for _ in range(8):
+                world.step(np.array([2.0, 0.0]))
+            assert world.state()[0] == pytest.approx(wall + 8)
+        assert one == other or other - one >= DOORS_APART
+        doors.append(1 + (one != other))
+        assert len(world.layout.walls) == 4 + 1 + doors[-1]
+    assert 10 <= doors.count(1) <= 30
+    world.restore(np.array([wall - 8, 30.0, wall, 26.0, 34.0]))  # doors that touch are one wide opening
+    assert len(world.layout.walls) == 4 + 2
 
 
 def test_a_place_in_a_wall_cannot_be_restored():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,8 @@ from foretell.worlds.world import one_action
 # Lengths are in units of 1/64 of the frame.
 BORDER, WALL, DOOR, RADIUS = 3.0, 4.0, 12.0, 3.0
 """How thick the frame's walls and the inner ones are, how wide a door is, the agent's radius."""
+DOORS_APART = 16.0
+"""From the middle of one door in a wall to the other's, at least."""
 HAZARD = 3.0
 """A hazard's radius."""
 NEAR = 4.0
@@ -45,7 +48,7 @@ class RoomsConfig:
     speed: float | None = None
     """Pixels that the agent can go in a step along each axis, at 64 px: 2 in two rooms and 1 in four unless given."""
     varied: bool = False
-    """Whether every episode draws the place of the wall, its door and the hazards anew (two rooms only)."""
+    """Whether every episode draws the place of the wall, its one or two doors and the hazards anew (two rooms only)."""
     hazards: int = 0
     """Discs that the agent can enter and must not, 0 to 4."""
     agent: Literal["blue", "green", "purple"] = "blue"
@@ -95,7 +98,8 @@ class Rooms:
 
     An action is how far to go, (right, down) in pixels. Collisions stop the agent at the wall and let it slide along.
     A state is the agent's x and y; with hazards, `clearance`, the pixels between its rim and the nearest hazard's
-    (below 0 where they overlap); varied, also the places of the wall, the door and the hazards. Pixels, y downward.
+    (below 0 where they overlap); varied, also the places of the wall, its doors and the hazards. Pixels, y downward.
+    Where there is one door, `other_door` is the same one.
     """
 
     over = False
@@ -108,10 +112,10 @@ class Rooms:
         self.fps = float(self.config.fps)
         names = ["x", "y", *(["clearance"] if self.config.hazards else [])]
         if self.config.varied:
-            names += ["wall", "door"]
+            names += ["wall", "door", "other_door"]
             names += [f"hazard_{n}_{axis}" for n in range(self.config.hazards) for axis in "xy"]
         self.quantities = tuple(names)
-        self._places: np.ndarray = np.array([])  # of wall, door and hazards, in pixels, as in the state
+        self._places: np.ndarray = np.array([])  # of wall, doors and hazards, in pixels, as in the state
         self._build(self._usual_places())
         self._place = np.full(2, np.nan)
 
@@ -172,17 +176,17 @@ class Rooms:
         return bool(np.hypot(*(self._place - np.asarray(goal, np.float64)[:2])) <= NEAR * self._scale)
 
     def _usual_places(self) -> np.ndarray:
-        """The places of wall, door and hazards unless they are drawn, in pixels."""
+        """The places of wall, doors and hazards unless they are drawn, in pixels."""
         hazards = (_TWO_HAZARDS if self.config.layout == "two" else _FOUR_HAZARDS)[: self.config.hazards]
-        return self._scale * np.array([32.0, 32.0, *np.ravel(hazards)])
+        return self._scale * np.array([32.0, 32.0, 32.0, *np.ravel(hazards)])
 
     def _build(self, places: np.ndarray) -> None:
-        """Make the layout of these places of wall, door and hazards, and paint it once."""
+        """Make the layout of these places of wall, doors and hazards, and paint it once."""
         if np.array_equal(places, self._places):
             return
         self._places = np.array(places, np.float64)
-        wall, door, *hazards = self._places / self._scale
-        inner = _one_wall(wall, door) if self.config.layout == "two" else _CROSS
+        wall, door, other_door, *hazards = self._places / self._scale
+        inner = _one_wall(wall, sorted((door, other_door))) if self.config.layout == "two" else _CROSS
         discs = [(x, y, HAZARD) for x, y in zip(hazards[::2], hazards[1::2], strict=True)]
         self.layout = Layout(
             size=self.config.size,
@@ -203,9 +207,12 @@ _FRAME = (
 )
 
 
-def _one_wall(wall: float, door: float) -> tuple[tuple[float, float, float, float], ...]:
+def _one_wall(wall: float, doors: Sequence[float]) -> tuple[tuple[float, float, float, float], ...]:
+    """What is left of a wall beside its doors, from the top down; there is nothing between doors that touch."""
     left, right = wall - WALL / 2, wall + WALL / 2
-    return ((left, 0, right, door - DOOR / 2), (left, door + DOOR / 2, right, 64))
+    tops = [0.0, *(door + DOOR / 2 for door in doors)]
+    bottoms = [*(door - DOOR / 2 for door in doors), 64.0]
+    return tuple((left, top, right, bottom) for top, bottom in zip(tops, bottoms, strict=True) if top < bottom)
 
 
 # The upright wall has its doors at the very top and bottom, the level one in the middle of each half: there is no
@@ -214,8 +221,12 @@ _CROSS = ((30.0, 15.0, 34.0, 49.0), (0.0, 30.0, 10.5, 34.0), (22.5, 30.0, 41.5, 
 
 
 def _draw_places(rng: np.random.Generator, hazards: int) -> np.ndarray:
-    """Wall, door and hazards at random, in units of 1/64 of the frame, so that a way that touches no hazard exists."""
+    """Wall, doors and hazards at random, in units of 1/64 of the frame, so that a way that touches no hazard exists."""
     wall, door = rng.uniform(27, 37), rng.uniform(14, 50)
+    other_door = door
+    if rng.integers(2):
+        while abs(other_door - door) < DOORS_APART:
+            other_door = rng.uniform(14, 50)
     discs: list[tuple[float, float]] = []
     while len(discs) < hazards:
         side = int(rng.integers(2))
@@ -225,7 +236,7 @@ def _draw_places(rng: np.random.Generator, hazards: int) -> np.ndarray:
         y = rng.uniform(_LANE, 64 - _LANE)
         if all(np.hypot(x - other[0], y - other[1]) > 2 * (HAZARD + RADIUS) + 2 for other in discs):
             discs.append((x, y))
-    return np.array([wall, door, *np.ravel(discs)])
+    return np.array([wall, *sorted((door, other_door)), *np.ravel(discs)])
 
 
 def _paint_floor(layout: Layout, ground: Colour, walls: Colour) -> np.ndarray:
