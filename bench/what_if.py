@@ -1,6 +1,6 @@
 """What-if against the simulator's own do(): are effects found, of the right sign and size, and none where there is none?
 
-Rooms whose wall, door and two hazards lie elsewhere in every episode. One past, then two sequences of actions: what the
+Rooms whose wall, one or two doors and two hazards lie elsewhere in every episode. One past, then two sequences of actions: what the
 policy did, and something else from the same state. The world is restored and both are really done. Then two
 interventions on the scene: a hazard is painted over (it never changes where anybody goes), and the part of the wall that
 stops the agent (it does). Recordings, development and test have seeds of their own; the model's seeds are the unit.
@@ -54,7 +54,7 @@ REMOVED = 5
 """Pixels from a hazard's centre to the edges of the box that is painted over."""
 GAP = 8
 """And half the height of the hole in the wall."""
-STILL = ("wall", "door", "hazard_0_x", "hazard_0_y", "hazard_1_x", "hazard_1_y")
+STILL = ("wall", "door", "other_door", "hazard_0_x", "hazard_0_y", "hazard_1_x", "hazard_1_y")
 """What nothing that is done can change."""
 BASELINES = ("straight line", "copy", "random sign")
 """Walls ignored; nothing ever changes (no false effect by design); a coin."""
@@ -157,11 +157,18 @@ def hazard_case(seed: int, number: int, skip: int, horizon: int) -> Case:
 
 
 def wall_case(seed: int, number: int, skip: int, horizon: int) -> Case | None:
-    """The wall has a hole in front of the agent, who walks straight on. None if the door is there or it is beside the wall."""
+    """The wall has a hole in front of the agent, who walks straight on. None if a door is there or it is beside the wall.
+
+    Where doors are is not judged then: the hole is one more.
+    """
     clip, start, state, _ = begin(seed, number, (SEEN * skip, horizon * skip))
     frames, done = past_of(clip, start, skip)
-    x, y, _, wall, door = state[:5]
-    if abs(y - door) < GAP + 8 or abs(x - wall) < WALL / 2 + RADIUS + 3 or not GAP + 4 < y < 60 - GAP:
+    x, y, _, wall, *doors = state[:6]
+    if (
+        min(abs(y - door) for door in doors) < GAP + 8
+        or abs(x - wall) < WALL / 2 + RADIUS + 3
+        or not GAP + 4 < y < 60 - GAP
+    ):
         return None
     edited, _ = without(frames, box_around(wall, y, WALL / 2 + 1, GAP))
     walk = np.tile(np.array([np.sign(wall - x) * 2.0, 0.0], np.float32), (horizon * skip, 1))
@@ -173,7 +180,15 @@ def wall_case(seed: int, number: int, skip: int, horizon: int) -> Case | None:
     holed = np.array([*world.layout.walls[:4], *(b for b in split if b[1] < b[3])])
     world.layout = dataclasses.replace(world.layout, walls=holed)
     passed = really_done(world, state, walk, skip)  # restoring the same places keeps the hole
-    return Case(frames, done, np.stack([walk] * 2), edited, np.stack([stopped, passed]), state, ("clearance",))
+    return Case(
+        frames,
+        done,
+        np.stack([walk] * 2),
+        edited,
+        np.stack([stopped, passed]),
+        state,
+        ("clearance", "door", "other_door"),
+    )
 
 
 def box_around(x: float, y: float, wide: float, high: float) -> tuple[int, int, int, int]:

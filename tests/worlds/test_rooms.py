@@ -5,7 +5,7 @@ import pytest
 
 from foretell.errors import ConfigError
 from foretell.worlds.floorplan import clearance, free, look_up, steps_to
-from foretell.worlds.rooms import DOORS_APART, AGENTS, SHIFTS, WARNING, Rooms, RoomsConfig
+from foretell.worlds.rooms import AGENTS, DOORS_APART, SHIFTS, WARNING, Rooms, RoomsConfig
 
 
 def at(world: Rooms, *place: float) -> Rooms:
