@@ -6,8 +6,9 @@ Constraint: the clearance to the nearest hazard stays above 0 at every frame, de
 plans rehearsed in the simulator. Guarded beside unguarded on the same tasks, those left out whose start or goal has no room.
 Faults: the share of episodes under way at their onset that fall back in that very step, and within one step. Changed looks: the share
 of episodes that reach the goal or say that they are in doubt. Violations of a constraint are counted by plan (a step of the model that
-was carried out as planned), with the exact upper bound of Clopper and Pearson (Biometrika 26, 1934). Of each figure median, lowest and highest
-over training seeds, and of either end of each seed's 95% interval (NAME/low, NAME/high). What WORK holds already is not done again.
+was carried out as planned), with the exact upper bound of Clopper and Pearson (Biometrika 26, 1934). Of each figure median, lowest and
+highest over training seeds, and of either end of each seed's 95% interval (NAME/low, NAME/high). What WORK holds already is not
+done again.
 """
 
 from __future__ import annotations

@@ -23,12 +23,15 @@ Fault = Literal[
     "planner dies",
     "colours swapped",
     "actions reversed",
+    "actions shrunk",
     "camera moved",
 ]
 DELAY = 2
 """Steps by which a late camera is behind."""
 MOVED = 8
 """Pixels by which a camera is turned aside."""
+DRIVES: dict[Fault, float] = {"actions reversed": -1.0, "actions shrunk": 0.1}
+"""What a faulty drive makes of what it is told: the other way round, or in a unit ten times smaller."""
 
 
 class FaultyActor:
@@ -78,7 +81,7 @@ class FaultyActor:
         ways.get(self.fault, lambda: None)()
         acts = self.actor.act(live, self._shown(live, frames))
         self._mend()
-        return acts._replace(actions=-acts.actions) if self.fault == "actions reversed" else acts
+        return acts._replace(actions=acts.actions * DRIVES.get(self.fault, 1.0))
 
     def _shown(self, live: np.ndarray, frames: np.ndarray) -> np.ndarray:
         """What a faulty camera shows."""
