@@ -266,6 +266,15 @@ def test_where_somebody_acts_there_is_a_row_a_frame_of_actions_and_of_states(tmp
         assert decode(tmp_path / file).shape == clip.frames.shape
 
 
+@pytest.mark.parametrize("at_once", [9, 10, 11, 20, 40])
+def test_tables_are_whole_however_rows_fall_into_stretches(tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr(recording, "_ROWS_AT_ONCE", at_once)
+    record(Played(Rooms(), "random", 10), tmp_path, episodes=4, seed=0)
+    for name in ("actions", "states"):
+        table = parquet.read_table(tmp_path / f"{name}.parquet")
+        assert table["frame"].to_pylist() == [*range(10)] * 4
+
+
 def test_a_recording_with_actions_is_continued_and_kept_apart_too(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     record(played, whole, episodes=4, seed=1, workers=2, progress=False)

@@ -228,7 +228,8 @@ class _Table:
             self._flush()
 
     def close(self) -> None:
-        self._flush()
+        if self._rows or self._writer is None:
+            self._flush()
         try:
             self._writer.close()
             os.replace(self._part, self._path)
