@@ -52,6 +52,14 @@ def act() -> ModelConfig:
     return ModelConfig(encoder=PooledConfig(latent_width=32), predictor=SteeredConfig())
 
 
+# foretell train data/ --out model/ --preset scenes --steps 3000
+# For worlds that are acted in, where walls and obstacles lie elsewhere in every clip; best recorded with actions that do not
+# depend on what is seen (record --policy smooth). Rooms: bench/results/what_if.json.
+def scenes() -> ModelConfig:
+    """One token a frame, and a gated memory that is told what is done, of gated blocks: what stands where decides what happens."""
+    return ModelConfig(encoder=PooledConfig(latent_width=32), predictor=SteeredConfig(blocks=3))
+
+
 # foretell train data/ --out model/ --preset things --steps 200
 # For worlds that are acted in and show a few things in flat colours (record --lossless). Push-T: bench/results/pusht.json.
 def things(count: int = 2) -> ModelConfig:
@@ -59,14 +67,17 @@ def things(count: int = 2) -> ModelConfig:
     return ModelConfig(encoder=MomentsConfig(things=count), predictor=SteeredConfig(blocks=3))
 
 
-def act_training(given: TrainConfig) -> TrainConfig:
-    """Settings of the loop for them, where the `given` ones are as usual: many short windows, and what was done is to be read."""
+def act_training(given: TrainConfig, within: float = 1.0) -> TrainConfig:
+    """Settings of the loop for them, where the `given` ones are as usual: many short windows, and what was done is to be read.
+
+    `within` 0 where scenes differ: that term asks every number of a latent to move inside a clip, so none may say what lies still.
+    """
     usual, mine = TrainConfig(steps=1), {"batch": 64, "window": 8, "check_every": 500, "save_every": 500}
     changed: dict[str, Any] = {
         name: value for name, value in mine.items() if getattr(given, name) == getattr(usual, name)
     }
     if given.objective == usual.objective:
-        changed["objective"] = NextLatentConfig(isotropy=20.0, inverse=1.0)
+        changed["objective"] = NextLatentConfig(isotropy=20.0, inverse=1.0, within=within)
     if given.optim == usual.optim:
         changed["optim"] = OptimConfig(peak=1e-3)
     return dataclasses.replace(given, **changed)

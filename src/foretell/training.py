@@ -26,9 +26,11 @@ from foretell.train.settled import SettledConfig
 from foretell.verbs import Fit, ingest, is_store
 from foretell.worlds.coverage import coverage_of
 
-Preset = Literal["dense", "colour", "pooled", "vit", "act", "things"]
-ACTING = ("act", "things")
+Preset = Literal["dense", "colour", "pooled", "vit", "act", "scenes", "things"]
+ACTING = ("act", "scenes", "things")
 """Presets of models that act."""
+SETTLED = {"scenes": 3_000, "things": 20_000}
+"""Steps that the predictor learns on alone, unless given; with other presets none."""
 SKIP = 5
 """Frames that a step of a model that acts lasts, as in the field (arXiv 2603.19312)."""
 Kind = Literal["next_latent", "next_pixels", "masked"]
@@ -64,7 +66,8 @@ def train(
         out: The model folder to write; a run that was cut short goes on, equal to the bit.
         preset: dense for video; colour where colour matters; pooled for small worlds in full view;
             vit for a GPU; act where somebody acts: a recording of a world with a policy, or videos with NAME.csv beside NAME.mp4;
-            things where somebody acts and a few things in flat colours are all there is to see.
+            scenes where somebody acts and walls or obstacles lie elsewhere in every clip; things where somebody acts and a few
+            things in flat colours are all there is to see.
         objective: next_latent; or, to compare with it, next_pixels or masked, which have the flags --next, --rollout, --horizon
             and --starts in common with it.
         hold_out: Share of the footage set aside to calibrate; never trained on.
@@ -81,7 +84,8 @@ def train(
             whether it went in like that. A finished run gets it by the same command with this flag.
         skip: Frames that a step of a model that acts lasts; 5 unless given. Its actions are blocks of as many.
         things: Preset things: how many there are, 1 to 3, whoever acts among them; 2 unless given.
-        settled: Steps that the predictor of a model that acts learns on alone; 20,000 for things, none for act, unless given.
+        settled: Steps that the predictor of a model that acts learns on alone; 20,000 for things, 3,000 for scenes, none for act,
+            unless given.
         two_levels: A model that acts also learns an upper level, for far goals: long steps, places it has seen, and the ways
             between them. A finished run gets one by the same command with this flag.
         start_from: A model folder, of the same preset, whose weights training begins with; unless given, random ones.
@@ -95,7 +99,7 @@ def train(
         preset, skip=skip, things=things, settled=settled, expect=expect, likeness=likeness, two_levels=two_levels
     )
     if preset in ACTING:
-        config = presets.act_training(config)
+        config = presets.act_training(config, within=0.0 if preset == "scenes" else 1.0)
     if objective != "next_latent":
         config = dataclasses.replace(config, objective=of_kind(objective, config.objective))
         model = without_carry(model)
@@ -129,7 +133,7 @@ def build(preset: Preset, things: int | None) -> ModelConfig:
     if preset == "things":
         return presets.things() if things is None else presets.things(things)
     builds = {"dense": presets.dense, "colour": presets.colour, "pooled": presets.pooled, "vit": presets.vit}
-    return (builds | {"act": presets.act})[preset]()
+    return (builds | {"act": presets.act, "scenes": presets.scenes})[preset]()
 
 
 TOKENS = ("dense", "colour", "vit")
@@ -155,9 +159,8 @@ def refuse_what_does_not_go_together(preset: Preset, **asked: int | bool | None)
 
 def settled_config(preset: Preset, steps: int | None) -> SettledConfig | None:
     """How long the predictor learns on alone. Raises ConfigError for less than a step."""
-    if steps is None:
-        return SettledConfig() if preset == "things" else None
-    return SettledConfig(steps=steps)
+    steps = SETTLED.get(preset) if steps is None else steps
+    return None if steps is None else SettledConfig(steps=steps)
 
 
 def without_carry(model: ModelConfig) -> ModelConfig:
