@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from foretell import training
 from foretell.cli import main
 from foretell.objectives.collapse import OF_LEARNED_LATENTS
 from foretell.serve import fitted
@@ -217,3 +218,22 @@ def test_a_few_things_in_flat_colours_need_no_encoder_that_learns(
     assert "--things: preset act: does not tell things apart" in capsys.readouterr().err
     assert main([*other, "--preset", "things"]) == 2
     assert "found 2 colours beside the ground" in capsys.readouterr().err
+
+
+def test_where_scenes_differ_what_lies_still_may_be_told_and_settles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn_little(monkeypatch)
+    monkeypatch.setitem(training.SETTLED, "scenes", 3)
+    world = ["--policy", "smooth", "--varied", "--hazards", "1", "--frames", "60", "--size", "32", "--episodes", "12"]
+    assert main(["record", "rooms", *world, "--out", f"{tmp_path}/data"]) == 0
+    assert main(["train", f"{tmp_path}/data", "--out", f"{tmp_path}/model", "--preset", "scenes", *TINY]) == 0
+    facts = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert facts["model"]["predictor"]["blocks"] == 3
+    objective = facts["run"]["train"]["objective"]
+    assert (objective["within"], objective["inverse"], facts["run"]["settled"]["steps"]) == (0.0, 1.0, 3)
+    (tmp_path / "left.csv").write_text("right,down\n" + 25 * "-1,0\n")
+    asked = ["--start", "30", "--actions", f"{tmp_path}/left.csv", "--remove", "14,2,18,30"]
+    clip, page = sorted((tmp_path / "data").glob("*.mp4"))[1], tmp_path / "what_if.html"
+    assert main(["what-if", f"{tmp_path}/model", f"{clip}", *asked, "--out", f"{page}"]) == 0
+    assert "other_door" in page.read_text()
