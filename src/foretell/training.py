@@ -64,10 +64,9 @@ def train(
     Args:
         source: A store, local or remote, or a folder of videos.
         out: The model folder to write; a run that was cut short goes on, equal to the bit.
-        preset: dense for video; colour where colour matters; pooled for small worlds in full view;
-            vit for a GPU; act where somebody acts: a recording of a world with a policy, or videos with NAME.csv beside NAME.mp4;
-            scenes where somebody acts and walls or obstacles lie elsewhere in every clip; things where somebody acts and a few
-            things in flat colours are all there is to see.
+        preset: dense for video; colour where colour matters; pooled for small worlds in full view; vit for a GPU;
+            act where somebody acts: a recording of a world with a policy, or videos with NAME.csv beside NAME.mp4; scenes the same,
+            where walls lie elsewhere in every clip; things the same, where a few things in flat colours are all there is to see.
         objective: next_latent; or, to compare with it, next_pixels or masked, which have the flags --next, --rollout, --horizon
             and --starts in common with it.
         hold_out: Share of the footage set aside to calibrate; never trained on.
@@ -84,8 +83,7 @@ def train(
             whether it went in like that. A finished run gets it by the same command with this flag.
         skip: Frames that a step of a model that acts lasts; 5 unless given. Its actions are blocks of as many.
         things: Preset things: how many there are, 1 to 3, whoever acts among them; 2 unless given.
-        settled: Steps that the predictor of a model that acts learns on alone; 20,000 for things, 3,000 for scenes, none for act,
-            unless given.
+        settled: Steps that the predictor of a model that acts learns on alone: usually 20,000 for things, 3,000 for scenes.
         two_levels: A model that acts also learns an upper level, for far goals: long steps, places it has seen, and the ways
             between them. A finished run gets one by the same command with this flag.
         start_from: A model folder, of the same preset, whose weights training begins with; unless given, random ones.
