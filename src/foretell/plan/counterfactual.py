@@ -87,16 +87,17 @@ def effect(future: Tensor, other: Tensor, margin: Tensor) -> Effect:
 def margins(errors: Tensor, alpha: float = ALPHA) -> Tensor:
     """Errors of calibration (M, T, Q) -> margins (T, Q): each quantity's band holds at all T steps at once.
 
-    If a new error is as likely to rank anywhere among those of the second half of M (they are exchangeable), it leaves its
-    quantity's band at any step with probability at most `alpha`. The first half says how wide the band is at one step
-    compared with another. Too few for that: inf. Raises ConfigError for an impossible alpha.
+    If a new error is as likely to rank anywhere among those of the last four fifths of M (they are exchangeable), it leaves
+    its quantity's band at any step with probability at most `alpha`. The first fifth says how wide the band is at one step
+    compared with another, which takes few; the rank takes many, or it is good on average only, over calibrations.
+    Too few for that: inf. Raises ConfigError for an impossible alpha.
     """
     if not 0 < alpha < 1:
         raise ConfigError(f"what-if alpha: got {alpha:g}, expected more than 0 and less than 1")
-    half = len(errors) // 2
-    shape, kept = errors[:half], errors[half:]
+    few = len(errors) // 5
+    shape, kept = errors[:few], errors[few:]
     rank = math.ceil((len(kept) + 1) * (1 - alpha))
-    if half < 2 or rank > len(kept):
+    if few < 2 or rank > len(kept):
         return errors.new_full(errors.shape[1:], math.inf)
     scale = shape.square().mean(0).sqrt().clamp_min(1e-9)
     worst = (kept.abs() / scale).amax(1)
