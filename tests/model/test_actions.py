@@ -119,6 +119,8 @@ def heads_of(model: WorldModel) -> tuple[Heads, Errors]:
     torch.manual_seed(3)
     errors = Errors(
         precision=torch.eye(WIDTH),
+        mean=torch.rand(1, WIDTH),
+        familiar=torch.eye(WIDTH),
         surprises=torch.rand(9),
         truth=torch.rand(4, 3, 2),
         foretold=torch.rand(4, 3, 2),

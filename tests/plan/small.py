@@ -44,6 +44,8 @@ def small_mind(folder: Path) -> Mind:
     steps, quantities = 5, len(heads.quantities)
     errors = Errors(
         precision=torch.eye(WIDTH) / WIDTH,
+        mean=torch.zeros(1, WIDTH),
+        familiar=torch.zeros(WIDTH, WIDTH),
         surprises=torch.ones(50),
         truth=torch.zeros(0, steps, quantities),
         foretold=torch.zeros(0, steps, quantities),

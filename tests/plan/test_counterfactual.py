@@ -136,9 +136,8 @@ def test_bands_widen_where_errors_do_and_are_infinite_where_too_little_is_known(
 
 
 def errors_of(foretold: Tensor, truth: Tensor, now: Tensor, between: Tensor) -> Errors:
-    return Errors(
-        precision=torch.eye(1), surprises=torch.ones(1), truth=truth, foretold=foretold, now=now, between=between
-    )
+    nothing = {"mean": torch.zeros(1, 1), "familiar": torch.eye(1), "surprises": torch.ones(1)}
+    return Errors(precision=torch.eye(1), truth=truth, foretold=foretold, now=now, between=between, **nothing)
 
 
 def test_what_is_misread_at_the_start_falls_out_of_a_difference() -> None:

@@ -7,9 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from foretell.data.actions import ActionSpace
 from foretell.errors import ConfigError
+from foretell.model.heads import whitened_error
 from foretell.plan.actors import AgentActor
 from foretell.plan.agent import Agent, AgentConfig
 from foretell.plan.decisions import DecisionLog, audit
@@ -58,7 +60,13 @@ def guarded(alpha: float = 0.05, surprises=None, mode: str = "slow", rate: float
     )
     config = AgentConfig(mode=mode, horizon=2, planner=CEMConfig(samples=8, iterations=2, elites=2))
     agent = Agent(model, config, torch.Generator().manual_seed(0), heads)
-    return GuardedActor(AgentActor(agent, "latent"), guard, torch.eye(WIDTH) / WIDTH)
+    return GuardedActor(AgentActor(agent, "latent"), guard, surprise)
+
+
+def surprise(foreseen: Tensor | None, latents: Tensor) -> Tensor:
+    """Whitened error where something was foreseen, every direction alike."""
+    eye = torch.eye(WIDTH) / WIDTH
+    return latents.new_zeros(len(latents)) if foreseen is None else whitened_error(foreseen, latents, eye)
 
 
 @pytest.mark.parametrize("mode", ["slow", "fast", "both"])
@@ -170,7 +178,7 @@ def test_a_guard_for_another_probe_or_another_scale_is_refused():
     rails = actor.guard.guardrails
     other = Guard(rails, model.config.actions, small_world().actions, ("x", "speed"), surprises=np.arange(40.0))
     with pytest.raises(ConfigError, match=r"watches \('x', 'speed'\), the probe reads \('x', 'y'\)"):
-        GuardedActor(actor.inner, other, torch.eye(WIDTH))
+        GuardedActor(actor.inner, other, surprise)
     doubled = ActionSpace(
         low=tuple(2 * x for x in model.config.actions.space.low), high=model.config.actions.space.high
     )

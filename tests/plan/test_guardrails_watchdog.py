@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from foretell.plan.watchdog import Watch, whitened_error
+from foretell.model.heads import whitened_error
+from foretell.plan.watchdog import Watch
 from tests.plan.rails import rails
 
 

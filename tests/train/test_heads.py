@@ -7,6 +7,7 @@ from foretell.data.actions import ActionSpace
 from foretell.data.clip import View
 from foretell.model.actions import ActionConfig
 from foretell.model.encoders import PooledConfig
+from foretell.model.heads import whitened_error
 from foretell.model.predictors import SteeredConfig
 from foretell.model.world_model import ModelConfig, WorldModel
 from foretell.train.heads import Cache, HeadsConfig, fit_heads, measure_errors
@@ -91,3 +92,14 @@ def test_errors_are_of_stretches_that_share_no_moment(cache: Cache, heads) -> No
     torch.testing.assert_close(found.truth[:per_clip, :, 0].flatten(), came[0, 2 : 2 * 4 * per_clip + 1 : 2, 0])
     torch.testing.assert_close(found.between[:per_clip, :, 0].flatten(), came[0, 1 : 2 * 4 * per_clip + 1, 0])
     assert (found.foretold - found.now[:, None]).abs().max() < 1e-4
+
+
+def test_what_looks_like_nothing_seen_is_strange_even_if_it_goes_on_as_foreseen(cache: Cache, heads) -> None:
+    found, seen = measure_errors(model_of(), heads, cache, walks(3), horizon=4), walks(4).latents
+    close = 0.9 * seen + 0.1 * found.mean
+    torch.testing.assert_close(found.strangeness(close, close), found.strangeness(None, close))
+    assert (found.strangeness(None, close) <= found.surprises[-1]).all()
+    assert (found.strangeness(seen + 9, seen + 9) > found.surprises[-1]).all()
+    jumped = found.strangeness(found.mean.expand_as(close), close)
+    assert (jumped >= found.strangeness(None, close)).all()
+    assert (jumped >= whitened_error(found.mean, close, found.precision)).all()

@@ -87,9 +87,14 @@ class Errors:
     """How a model that acts errs on calibration clips, which nothing was trained on."""
 
     precision: Tensor
-    """(P * D, P * D) inverse covariance of what was foretold one step ahead, divided by its width."""
+    """(P * D, P * D) inverse covariance of errors one step ahead, divided by its width."""
+    mean: Tensor
+    """(P, D) of all that was seen."""
+    familiar: Tensor
+    """(P * D, P * D) inverse covariance of what was seen, so scaled that its largest distance in a clip is usually as large as the
+    largest whitened error."""
     surprises: Tensor
-    """(N,) largest whitened error of one step in each clip, rising."""
+    """(N,) largest strangeness of one step in each clip, rising."""
     truth: Tensor
     """(M, H, Q) quantities as they truly came, in M stretches of H steps."""
     foretold: Tensor
@@ -98,6 +103,24 @@ class Errors:
     """(M, Q) as the probe read them at the start."""
     between: Tensor
     """(M, H * skip, Q) quantities as they truly came at every frame, the last of each step with it."""
+
+    def strangeness(self, foreseen: Tensor | None, latents: Tensor) -> Tensor:
+        """How strange latents (B, P, D) are: how far from what was foreseen for them, or from all that was ever seen: (B,).
+
+        The greater of the two (Mahalanobis, 1936). A picture in other colours may go on just as foreseen, and yet be
+        nothing that the model knows. Where nothing was foreseen, the second alone.
+        """
+        far = whitened_error(self.mean, latents, self.familiar)
+        return far if foreseen is None else torch.maximum(far, whitened_error(foreseen, latents, self.precision))
+
+
+def whitened_error(foreseen: Tensor, latents: Tensor, precision: Tensor) -> Tensor:
+    """How far latents (B, P, D) lie from what was foreseen for them, in directions that rarely err: (B,).
+
+    precision (P * D, P * D): inverse covariance of usual errors, divided by its width; about 1 on average.
+    """
+    error = (latents - foreseen).flatten(1)
+    return ((error @ precision) * error).sum(-1)
 
 
 class Heads(nn.Module):

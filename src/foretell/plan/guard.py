@@ -54,7 +54,7 @@ class Guard:
     ) -> None:
         """actions: the model's; world: of the world it acts in; quantities: names of what the probe reads.
 
-        surprises (N,): largest whitened error of each calibration episode. margin: for guardrails that have constraints.
+        surprises (N,): largest strangeness in each calibration episode. margin: for guardrails that have constraints.
         Raises ConfigError or CalibrationError if any of these do not fit each other: then nothing is done.
         """
         actions.must_match(world, "guardrails")

@@ -17,7 +17,7 @@ from foretell.plan.episodes import Acts, Task
 from foretell.plan.guard import Guard, Proposal
 from foretell.plan.guardrails import Guardrails
 from foretell.plan.margin import Margin, calibrate_margin
-from foretell.plan.watchdog import Seen, whitened_error
+from foretell.plan.watchdog import Seen
 from foretell.worlds.world import ActWorld
 
 
@@ -25,9 +25,14 @@ class GuardedActor:
     """An agent in many environments, each guarded by itself."""
 
     def __init__(
-        self, inner: AgentActor, guard: Guard, precision: Tensor, taken: Callable[[], float] | None = None
+        self,
+        inner: AgentActor,
+        guard: Guard,
+        strangeness: Callable[[Tensor | None, Tensor], Tensor],
+        taken: Callable[[], float] | None = None,
     ) -> None:
-        """precision: of the model's usual errors (Errors). taken: when a frame was taken, on the guard's clock; now unless given.
+        """strangeness: of latents beside what was foreseen (Errors). taken: when a frame was taken, on the guard's clock; now
+        unless given.
 
         Raises ConfigError if the guard watches other quantities than the agent's probe reads.
         """
@@ -35,7 +40,7 @@ class GuardedActor:
         read = () if heads is None else heads.quantities
         if guard.quantities != read:
             raise ConfigError(f"guard: watches {guard.quantities}, the probe reads {read}: build it with the probe's")
-        self.inner, self.agent, self.guard, self.precision = inner, inner.agent, guard, precision
+        self.inner, self.agent, self.guard, self.strangeness = inner, inner.agent, guard, strangeness
         self.agent.low, self.agent.high = guard.block_limits  # what would be vetoed is not even tried
         self.agent.follow = guard.follow
         self.taken = taken or guard.clock
@@ -72,8 +77,7 @@ class GuardedActor:
     def _seen(self, frames: np.ndarray, foreseen: Tensor | None) -> Seen:
         latents = self.agent.latents
         assert latents is not None
-        surprise = None if foreseen is None else whitened_error(foreseen, latents, self.precision)
-        return Seen(frames, self.taken(), latents, self._read(latents), surprise)
+        return Seen(frames, self.taken(), latents, self._read(latents), self.strangeness(foreseen, latents))
 
     @torch.no_grad()
     def _propose(self) -> Proposal:
@@ -111,4 +115,4 @@ def guarded(
         margin = calibrate_margin(asked, errors.now, errors.foretold, errors.between, rails.delta, "recorded")
     acts, surprises = inner.agent.actions, errors.surprises.numpy()
     guard = Guard(rails, acts, world.actions, quantities, surprises=surprises, margin=margin)
-    return GuardedActor(inner, guard, errors.precision)
+    return GuardedActor(inner, guard, errors.strangeness)

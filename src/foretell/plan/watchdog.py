@@ -26,23 +26,14 @@ class Seen(NamedTuple):
     time: float  # seconds on the guard's clock when they were taken, not when they arrived
     latents: Tensor  # (B, P, D)
     quantities: Tensor  # (B, Q) as probed
-    surprise: Tensor | None  # (B,) whitened_error of these latents; None where nothing was foreseen: the first step
-
-
-def whitened_error(foreseen: Tensor, latents: Tensor, precision: Tensor) -> Tensor:
-    """How far latents (B, P, D) lie from what was foreseen for them one step before, in directions that rarely err: (B,).
-
-    precision (P * D, P * D): inverse covariance of usual errors, divided by its width; about 1 on average.
-    """
-    error = (latents - foreseen).flatten(1)
-    return ((error @ precision) * error).sum(-1)
+    surprise: Tensor | None  # (B,) strangeness of these latents (Errors); None where nobody said: the first step
 
 
 class Watch:
     """Watches B environments from step to step; says of each why it should not be trusted."""
 
     def __init__(self, guardrails: Guardrails, surprises: np.ndarray) -> None:
-        """surprises (N,): largest whitened error of each normal episode. Raises CalibrationError if alpha needs more."""
+        """surprises (N,): largest strangeness in each normal episode. Raises CalibrationError if alpha needs more."""
         self.watchdog, self.alpha = guardrails.watchdog, guardrails.surprise.alpha
         self.surprises = np.sort(np.asarray(surprises, np.float64))
         needed = units_needed(self.alpha)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch.nn.functional import mse_loss
 from foretell.data.split import Stretch
 from foretell.data.store import Store
 from foretell.errors import DataError
-from foretell.model.heads import Errors, Heads
+from foretell.model.heads import Errors, Heads, whitened_error
 from foretell.model.world_model import WorldModel
 from foretell.surprise.covariance import shrunk_covariance
 from foretell.train.loop import step_generator
@@ -164,10 +164,7 @@ def measure_errors(model: WorldModel, heads: Heads, whiten: Cache, calibrate: Ca
 
     Rollouts for guardrails start at every `horizon` steps of a clip, so that no two share a moment.
     """
-    residuals = torch.cat([said - came for said, came in _one_step(model, whiten)])
-    covariance = shrunk_covariance(residuals)
-    precision = (torch.linalg.inv(covariance) / residuals.shape[1]).float()
-    worst = [(((said - came) @ precision) * (said - came)).sum(-1).max() for said, came in _one_step(model, calibrate)]
+    usual = usual_latents(model, whiten)
     skip = 1 if model.config.actions is None else model.config.actions.skip
     foretold, now, between = [], [], []
     for latents, memories, blocks, states in _clips(model, calibrate):
@@ -180,14 +177,33 @@ def measure_errors(model: WorldModel, heads: Heads, whiten: Cache, calibrate: Ca
         between.append(states[skip * starts[:, None] + 1 + torch.arange(skip * horizon)])
     nothing, quantities = torch.zeros(0), len(heads.quantities)
     frames = torch.cat([nothing.view(0, skip * horizon, quantities), *between])
-    return Errors(
-        precision=precision,
-        surprises=torch.stack(worst).sort().values,
+    found = Errors(
+        **usual,
+        surprises=torch.zeros(0),
         truth=frames[:, skip - 1 :: skip].contiguous(),
         foretold=torch.cat([nothing.view(0, horizon, quantities), *foretold]),
         now=torch.cat([nothing.view(0, quantities), *now]),
         between=frames,
     )
+    worst = [
+        torch.cat([found.strangeness(None, came[:1]), found.strangeness(said, came[1:])]).max()
+        for said, came in _one_step(model, calibrate)
+    ]
+    return replace(found, surprises=torch.stack(worst).sort().values)
+
+
+def usual_latents(model: WorldModel, cache: Cache) -> dict[str, Tensor]:
+    """What is usual in these clips, as Errors keeps it: `precision` of errors, `mean` of latents and how `familiar` others are."""
+    clips = _one_step(model, cache)
+    seen = torch.cat([came for _, came in clips])
+    mean = seen.mean(0)
+    precision, familiar = (
+        (torch.linalg.inv(shrunk_covariance(x.flatten(1))) / x.flatten(1).shape[1]).float()
+        for x in (torch.cat([said - came[1:] for said, came in clips]), seen - mean)
+    )
+    largest = torch.stack([whitened_error(said, came[1:], precision).max() for said, came in clips]).median()
+    farthest = torch.stack([whitened_error(mean, came, familiar).max() for _, came in clips]).median()
+    return {"precision": precision, "mean": mean, "familiar": familiar * largest / farthest}
 
 
 def _clips(model: WorldModel, cache: Cache) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
@@ -211,9 +227,8 @@ def _clips(model: WorldModel, cache: Cache) -> list[tuple[Tensor, Tensor, Tensor
 
 
 def _one_step(model: WorldModel, cache: Cache) -> list[tuple[Tensor, Tensor]]:
-    """Of each clip what was foretold one step ahead, and what came: (T - 1, P * D) each."""
+    """Of each clip what was foretold one step ahead, (T - 1, P, D), and what was seen, (T, P, D)."""
     found = []
     for latents, _, blocks, _ in _clips(model, cache):
-        said = model.predict(latents[None], blocks[None]).next[0, :-1]
-        found.append((said.flatten(1), latents[1:].flatten(1)))
+        found.append((model.predict(latents[None], blocks[None]).next[0, :-1], latents))
     return found
