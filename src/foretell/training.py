@@ -83,7 +83,7 @@ def train(
             whether it went in like that. A finished run gets it by the same command with this flag.
         skip: Frames that a step of a model that acts lasts; 5 unless given. Its actions are blocks of as many.
         things: Preset things: how many there are, 1 to 3, whoever acts among them; 2 unless given.
-        settled: Steps that the predictor of a model that acts learns on alone: usually 20,000 for things, 3,000 for scenes.
+        settled: Steps that the predictor of a model that acts learns on alone: usually 20,000 for things, 3,000 for scenes, none for act.
         two_levels: A model that acts also learns an upper level, for far goals: long steps, places it has seen, and the ways
             between them. A finished run gets one by the same command with this flag.
         start_from: A model folder, of the same preset, whose weights training begins with; unless given, random ones.

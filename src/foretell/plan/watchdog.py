@@ -125,5 +125,5 @@ class Watch:
             if not np.isfinite(score):
                 found[row].append(Reason("not finite", "the surprise is not finite"))
             elif p <= self.alpha:
-                words = f"{p:.2g} of normal episodes came as far from what was foreseen, {self.alpha:g} is the bar"
+                words = f"{p:.2g} of normal episodes held anything as strange, {self.alpha:g} is the bar"
                 found[row].append(Reason("surprise", words))

@@ -30,7 +30,7 @@ CHECKPOINT = "settled.safetensors"
 class SettledConfig:
     """How long the predictor learns on alone, and on what."""
 
-    steps: int = 20_000
+    steps: int
     """Training steps."""
     batch: int = 512
     """Windows in a step."""
