@@ -11,6 +11,7 @@ from pyarrow import parquet
 from foretell.data.actions import KEPT, ActionSpace, read_actions
 from foretell.data.ingest import ingest
 from foretell.data.store import Store
+from foretell.data.truth import read_truth
 from foretell.data.writers import write_video
 from foretell.errors import ConfigError, DataError
 
@@ -49,6 +50,28 @@ def test_a_store_keeps_what_was_done(tmp_path: Path) -> None:
     for name, actions in done.items():
         np.testing.assert_array_equal(log.actions[name], actions)
         np.testing.assert_array_equal(log.states[name], 2.0 * np.arange(len(actions))[:, None])
+
+
+def test_several_recordings_below_one_folder_are_one(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    done = {part: recording(tmp_path / "videos" / part, {"a.mp4": n}) for part, n in {"one": FRAMES, "two": 4}.items()}
+    ingest(tmp_path / "videos", tmp_path / "store", view_size=(16, 24), progress=False)
+    log = Store.open(tmp_path / "store").log
+    assert log is not None
+    assert sorted(log.actions) == sorted(log.states) == ["one/a.mp4", "two/a.mp4"]
+    for part, acted in done.items():
+        np.testing.assert_array_equal(log.actions[f"{part}/a.mp4"], acted["a.mp4"])
+    np.testing.assert_array_equal(read_truth(tmp_path / "videos", ["x"])["two/a.mp4"][:, 0], 2.0 * np.arange(4))
+
+
+def test_recordings_of_two_worlds_are_not_one(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    for part in ("one", "two"):
+        recording(tmp_path / "videos" / part, {"a.mp4": FRAMES})
+    facts = {"actions": {"low": [-9.0] * WIDTH, "high": [9.0] * WIDTH, "discrete": False}}
+    (tmp_path / "videos" / "two" / "recording.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match="two: other actions"):
+        read_actions(tmp_path / "videos")
 
 
 def test_csv_files_beside_videos_tell_the_space_by_what_was_done(tmp_path: Path) -> None:

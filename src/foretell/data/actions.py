@@ -82,13 +82,15 @@ class ActionLog:
 def read_actions(folder: Path) -> ActionLog | None:
     """What was done in the videos of a folder; None if nothing says so.
 
-    Read are actions.parquet and recording.json of a recording, or NAME.csv beside each NAME.mp4: a header, then a row for
-    every frame; the space is then the range of what was done. Raises DataError if these are damaged or not of one kind.
+    Read are actions.parquet and recording.json of a recording, or of several in folders below; or NAME.csv beside each
+    NAME.mp4: a header, then a row for every frame; the space is then the range of what was done. Raises DataError if
+    these are damaged or not of one kind.
     """
     if not folder.is_dir():
         return None
-    if (folder / ACTIONS).exists():
-        return _read_recording(folder)
+    recordings = sorted(table.parent for table in folder.rglob(ACTIONS))
+    if recordings:
+        return _joined(folder, {one: _read_recording(one) for one in recordings})
     tables = {
         str(video.relative_to(folder)): table
         for video in sorted(folder.rglob("*.*"))
@@ -198,6 +200,27 @@ def _read_recording(folder: Path) -> ActionLog:
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: actions cannot be read ({error}): record it again") from error
+
+
+def _joined(folder: Path, logs: Mapping[Path, ActionLog]) -> ActionLog:
+    """Several recordings as one: whatever may be done, and is known, in the first must be the same in all of them."""
+    (first, log), *others = logs.items()
+    for path, other in others:
+        if (other.space, other.quantities) != (log.space, log.quantities):
+            raise DataError(
+                f"{path}: other actions or quantities than {first.name} has: record one world, or train on one"
+            )
+    at = {path: path.relative_to(folder) for path in logs}
+    return ActionLog(
+        space=log.space,
+        actions={
+            (at[path] / name).as_posix(): done for path, one in logs.items() for name, done in one.actions.items()
+        },
+        quantities=log.quantities,
+        states={
+            (at[path] / name).as_posix(): state for path, one in logs.items() for name, state in one.states.items()
+        },
+    )
 
 
 def _is_number(kind: Any) -> bool:

@@ -19,8 +19,12 @@ def read_truth(folder: Path, names: Sequence[str]) -> Mapping[str, np.ndarray]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: expected a folder of videos with {STATES}, or NAME.csv beside NAME.mp4")
-    if (folder / STATES).exists():
-        return _of_recording(folder / STATES, names)
+    if recordings := sorted(folder.rglob(STATES)):  # one, or several in folders below
+        return {
+            (table.parent.relative_to(folder) / file).as_posix(): rows
+            for table in recordings
+            for file, rows in _of_recording(table, names).items()
+        }
     videos = sorted(path for path in folder.rglob("*.*") if path.suffix != ".csv" and path.with_suffix(".csv").exists())
     if not videos:
         raise DataError(f"{folder}: nothing tells true quantities: expected {STATES}, or NAME.csv beside NAME.mp4")
