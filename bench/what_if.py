@@ -27,16 +27,8 @@ from foretell.evals.intervals import Figure, bootstrap, share
 from foretell.model.folder import load_model
 from foretell.model.heads import Heads, load_heads
 from foretell.model.world_model import WorldModel
-from foretell.plan.counterfactual import (
-    ALPHA,
-    Past,
-    effect,
-    errors_of_differences,
-    imagine_futures,
-    margins,
-    take_in,
-    without,
-)
+from foretell.plan.counterfactual import Past, imagine_futures, take_in, without
+from foretell.plan.effects import ALPHA, DOUBT, Bands, effect, fit_bands, misses_of_differences, together
 from foretell.train.loop import TrainConfig
 from foretell.training import train
 from foretell.worlds.played import Played
@@ -44,12 +36,14 @@ from foretell.worlds.policies import PolicyName, policy
 from foretell.worlds.record import episode_seed, record
 from foretell.worlds.rooms import RADIUS, WALL, Rooms, RoomsConfig
 
-RECORDED, DEVELOPMENT, TEST = 4101, 4202, 4303
+DEVELOPMENT, TEST = 4202, 4404
 """Seeds, of episodes that no two parts share."""
 POLICY: PolicyName = "smooth"
-"""Actions that do not depend on what is seen. Who walks on purpose walks briskly through doors alone, and from such walks it is
-learned that who walks briskly is not stopped."""
-EPISODES, FRAMES, STEPS = 3000, 100, 3000
+"""Who acts in episodes that are asked about."""
+RECORDED: dict[PolicyName, tuple[int, int]] = {"smooth": (3000, 4101), "mixed": (1000, 4102)}
+"""Episodes and seed of each recording. Most are acted in without looking: who walks on purpose walks briskly through doors alone, and
+from such walks only it is learned that who walks briskly is not stopped."""
+FRAMES, STEPS, HOLD_OUT = 100, 3000, 0.2
 SEEN = 5
 """Steps of the model that the past lasts."""
 LEAST = RADIUS / 2
@@ -201,23 +195,28 @@ def box_around(x: float, y: float, wide: float, high: float) -> tuple[int, int, 
     return left, top, min(64, int(np.ceil(x + wide))), min(64, int(np.ceil(y + high)))
 
 
-def judge(model: WorldModel, heads: Heads, margin: torch.Tensor, case: Case) -> Verdict:
+def judge(model: WorldModel, heads: Heads, bands: Bands, case: Case) -> Verdict:
     """Ask the model."""
-    blocks = torch.from_numpy(case.actions.reshape(2, len(margin), -1))
+    assert heads.probe is not None
+    steps = len(bands.least)
+    blocks = torch.from_numpy(case.actions.reshape(2, steps, -1))
     done = torch.from_numpy(case.done.reshape(SEEN, -1))
     past = take_in(model, case.frames, done)
-    if case.edited is None:
-        one, other = imagine_futures(model, heads.probe, past, blocks).quantities
-    else:
-        changed: Past = take_in(model, case.edited, done)
-        (one,), (other,) = (
-            imagine_futures(model, heads.probe, which, blocks[:1]).quantities for which in (past, changed)
-        )
-    found = effect(other, one, margin)
+    changed: Past = past if case.edited is None else take_in(model, case.edited, done)
+    one = imagine_futures(model, heads.probe, past, blocks[:1])
+    other = imagine_futures(model, heads.probe, changed, blocks[1:])
+    found = effect(other.quantities[0], one.quantities[0], bands.margin(together(one.gone[0], other.gone[0])))
     straight = np.zeros_like(case.truth[0])
-    steps = case.actions.reshape(2, len(margin), -1, case.actions.shape[-1]).sum(2).cumsum(1)
-    straight[:, :2] = steps[1] - steps[0]
-    return Verdict(*(x.numpy() for x in found), case.truth[1] - case.truth[0], straight, case.moot)
+    gone = case.actions.reshape(2, steps, -1, case.actions.shape[-1]).sum(2).cumsum(1)
+    straight[:, :2] = gone[1] - gone[0]
+    return Verdict(
+        said=found.difference.numpy(),
+        margin=found.margin.numpy(),
+        sign=found.sign.numpy(),
+        true=case.truth[1] - case.truth[0],
+        straight=straight,
+        moot=case.moot,
+    )
 
 
 def told_rightly(verdict: Verdict, quantity: int) -> float:
@@ -289,10 +288,11 @@ def trained(work: Path, seed: int) -> Path:
     """A model of this seed, trained unless it is there."""
     folder = work / f"model{seed}"
     if not (folder / "heads.safetensors").exists():
-        played = Played(world_of(), POLICY, FRAMES)
-        record(played, work / "rooms", episodes=EPISODES, seed=RECORDED, workers=1)
+        for name, (episodes, chance) in RECORDED.items():
+            record(Played(world_of(), name, FRAMES), work / "rooms" / name, episodes=episodes, seed=chance, workers=1)
         foretell.ingest(work / "rooms", work / "store", workers=1)
-        train(str(work / "store"), folder, preset="scenes", hold_out=0.1, config=TrainConfig(steps=STEPS, seed=seed))
+        config = TrainConfig(steps=STEPS, seed=seed)
+        train(str(work / "store"), folder, preset="scenes", hold_out=HOLD_OUT, config=config)
     return folder
 
 
@@ -302,13 +302,17 @@ def examine(folder: Path, seed: int, counts: dict[str, int]) -> dict[str, Figure
     model = load_model(folder)
     heads, errors = load_heads(folder, model)
     assert model.config.actions is not None
+    assert heads.probe is not None
     names, found = heads.quantities, dict[str, Figure]()
     for kind, count in counts.items():
-        margin = margins(errors_of_differences(errors, one_past=kind == "actions"))
-        print(kind, dict(zip(names, margin[-1].tolist(), strict=True)), "from", len(errors.truth), "stretches")
-        cases = cases_of(kind, seed, count, model.config.actions.skip, len(margin))
-        verdicts = [judge(model, heads, margin, case) for case in cases]
+        bands = fit_bands(misses_of_differences(errors, heads.probe.std, one_past=kind == "actions"))
+        cases = cases_of(kind, seed, count, model.config.actions.skip, len(bands.least))
+        verdicts = [judge(model, heads, bands, case) for case in cases]
+        print(f"{folder.name}: {kind}, bands from {len(errors.truth)} stretches", flush=True)
         found |= {f"{kind}/{name}": figure for name, figure in score(verdicts, names).items()}
+        if kind == "actions":
+            for at, other in enumerate(KINDS):
+                found[f"actions/false_effects/{other}"] = score(verdicts[at :: len(KINDS)], names)["false_effects"]
     return found
 
 
@@ -339,14 +343,16 @@ def main() -> None:
         arguments.out,
         protocol={
             "world": repr(world_of()),
-            "recorded": {"episodes": EPISODES, "frames": FRAMES, "seed": RECORDED, "policy": POLICY},
-            "training": {"preset": "scenes", "steps": STEPS, "hold_out": 0.1},
+            "recorded": {name: {"episodes": n, "frames": FRAMES, "seed": s} for name, (n, s) in RECORDED.items()},
+            "policy_asked_about": POLICY,
+            "training": {"preset": "scenes", "steps": STEPS, "hold_out": HOLD_OUT},
             "part": arguments.part,
             "seed_of_part": seed,
             "interventions": counts,
             "alternatives": KINDS,
             "steps_seen": SEEN,
             "alpha": ALPHA,
+            "doubt": DOUBT,
             "sign": f"of the difference said, at the end of the horizon, of x and y where the true effect is over {LEAST} px",
             "told": "of the same effects, those whose band leaves out zero at any step, the sign being right where most",
             "false_effects": "the band leaves out zero at any step, of what truly stays the same",

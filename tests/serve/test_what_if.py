@@ -18,7 +18,7 @@ from foretell.model.folder import save_model
 from foretell.model.heads import Errors, Heads, save_heads
 from foretell.model.predictors import SteeredConfig
 from foretell.model.world_model import ModelConfig, WorldModel
-from foretell.plan.counterfactual import Effect
+from foretell.plan.effects import Effect
 from foretell.serve import fitted
 from foretell.serve.what_if import WhatIfSummary, known_actions, parse_box, read_sequence, what_if
 from foretell.serve.what_if_page import Cell

@@ -1,13 +1,11 @@
-"""What if: one past, several futures. What an action changes, or the absence of a thing, and how sure that is.
+"""What if: one past, several futures. What is imagined if something else is done, or if a thing were not there.
 
-A model that acts imagines each future from the same memory; a probe reads quantities off it; an effect is the difference
-of two such readings (do-operator: Pearl, Causality, 2009, chapter 3). Uncertainty is split conformal, joint over the
-horizon (Vovk et al., 2005; the largest error in units of a step's own: arXiv 2304.01075). Numbers in, numbers out.
+A model that acts imagines each future from the same memory, and a probe reads quantities off it (do-operator: Pearl,
+Causality, 2009, chapter 3). What differs between two futures, and how sure that is: effects.py. Numbers in, numbers out.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -16,11 +14,10 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from foretell.errors import ConfigError, ShapeError
-from foretell.model.heads import Errors, Probe
+from foretell.model.heads import Probe
 from foretell.model.world_model import WorldModel
+from foretell.plan.effects import gone
 
-ALPHA = 0.05
-"""A band misses the truth anywhere in the horizon in at most this share of cases."""
 RING = 2
 """Pixels around a removed box whose colour takes its place."""
 MOVED = 24
@@ -40,14 +37,7 @@ class Futures(NamedTuple):
 
     latents: Tensor  # (S, T, P, D)
     quantities: Tensor  # (S, T, Q); Q = 0 without a probe
-
-
-class Effect(NamedTuple):
-    """What is different in one future, compared with another. All (T, Q), in the quantities' units."""
-
-    difference: Tensor  # this future's minus the other's
-    margin: Tensor  # half the width of the band around it, inf where nothing is known
-    sign: Tensor  # int: 1 raised, -1 lowered, 0 no effect: the band holds zero
+    gone: Tensor  # (S, T), how far from the start, see effects.gone
 
 
 @torch.no_grad()
@@ -72,56 +62,10 @@ def imagine_futures(model: WorldModel, probe: Probe | None, past: Past, blocks: 
     """What follows in each of S cases: blocks (S, T, A') in the world's units. Raises ShapeError."""
     latents, memory = (repeat(x, "... -> s ...", s=len(blocks)) for x in (past.latents, past.memory))
     said = model.imagine(latents, memory, blocks)
-    return Futures(said, said.new_zeros(*said.shape[:2], 0) if probe is None else probe(said))
-
-
-def effect(future: Tensor, other: Tensor, margin: Tensor) -> Effect:
-    """The effect on quantities (T, Q), given the margin (T, Q) of a difference. Raises ShapeError."""
-    if not future.shape == other.shape == margin.shape:
-        shapes = ", ".join(str(tuple(x.shape)) for x in (future, other, margin))
-        raise ShapeError(f"effect: got shapes {shapes}, expected three of (T, Q)")
-    difference = future - other
-    return Effect(difference, margin, (difference.sign() * (difference.abs() > margin)).int())
-
-
-def margins(errors: Tensor, alpha: float = ALPHA) -> Tensor:
-    """Errors of calibration (M, T, Q) -> margins (T, Q): each quantity's band holds at all T steps at once.
-
-    If a new error is as likely to rank anywhere among those of the last four fifths of M (they are exchangeable), it leaves
-    its quantity's band at any step with probability at most `alpha`. The first fifth says how wide the band is at one step
-    compared with another, which takes few; the rank takes many, or it is good on average only, over calibrations.
-    Too few for that: inf. Raises ConfigError for an impossible alpha.
-    """
-    if not 0 < alpha < 1:
-        raise ConfigError(f"what-if alpha: got {alpha:g}, expected more than 0 and less than 1")
-    few = len(errors) // 5
-    shape, kept = errors[:few], errors[few:]
-    rank = math.ceil((len(kept) + 1) * (1 - alpha))
-    if few < 2 or rank > len(kept):
-        return errors.new_full(errors.shape[1:], math.inf)
-    scale = shape.square().mean(0).sqrt().clamp_min(1e-9)
-    worst = (kept.abs() / scale).amax(1)
-    return scale * worst.sort(0).values[rank - 1]
-
-
-def errors_of_differences(errors: Errors, *, one_past: bool) -> Tensor:
-    """How differences between two futures err, as calibration clips tell it: (M // 2, H, Q), no stretch used twice.
-
-    Recordings hold no two futures of one past, so each pair here is of two strangers, stretches from far apart in the
-    recording. With `one_past`, only how each changed from its own start counts: the start, and how it was read, falls out
-    of the difference. Without it, where one past was painted over and may be read otherwise, everything counts. Held against
-    a simulator's true pairs in bench/what_if.py. Where two futures err less alike than strangers do, the band is too narrow.
-    """
-    wrong = errors.foretold - errors.truth
-    if one_past:
-        wrong = wrong - (errors.now - _truth_at_start(errors.between))[:, None]
-    half = len(wrong) // 2
-    return wrong[:half] - wrong[half : 2 * half]
-
-
-def _truth_at_start(between: Tensor) -> Tensor:
-    """Quantities at the start of stretches, from those of the frames after it (M, F, Q), the first two gone on with backwards."""
-    return between[:, 0] if between.shape[1] < 2 else 2 * between[:, 0] - between[:, 1]
+    if probe is None:
+        return Futures(said, said.new_zeros(*said.shape[:2], 0), said.new_zeros(said.shape[:2]))
+    read = probe(said)
+    return Futures(said, read, gone(read, probe(past.latents), probe.std))
 
 
 def without(frames: np.ndarray, box: tuple[int, int, int, int]) -> tuple[np.ndarray, str]:

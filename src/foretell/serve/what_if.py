@@ -21,17 +21,17 @@ from foretell.model.decoder import Decoder
 from foretell.model.folder import load_model
 from foretell.model.heads import Errors, Heads, load_heads
 from foretell.model.world_model import WorldModel
-from foretell.plan.counterfactual import (
+from foretell.plan.counterfactual import Futures, Past, imagine_futures, take_in, without
+from foretell.plan.effects import (
     ALPHA,
+    DOUBT,
+    Bands,
     Effect,
-    Futures,
-    Past,
     effect,
-    errors_of_differences,
-    imagine_futures,
-    margins,
-    take_in,
-    without,
+    fit_bands,
+    misses_of_differences,
+    misses_of_futures,
+    together,
 )
 from foretell.serve.fitted import fitted_decoder
 from foretell.serve.what_if_page import Story, Told, in_words, render
@@ -121,7 +121,8 @@ def what_if(
         "Past": f"{len(at)} frames, {acts.skip} apart, the last one frame {now} of {length}",
         "Removed": "nothing" if removed is None else f"the box {remove}, painted in {removed}",
         "Decoder": f"fitted on {kept.fitted_on}",
-        "Bands": f"hold at all steps at once but for {100 * ALPHA:g}% of cases like the {len(errors.truth)} stretches set aside",
+        "Bands": f"hold at all steps at once but for {100 * ALPHA:g}% of cases like the {len(errors.truth)} stretches set aside, "
+        f"sure to {100 * (1 - DOUBT):g}%",
     }
     write_whole(out, render(story, facts, notes).encode("utf-8", "backslashreplace").decode())
     return WhatIfSummary(page=str(out), lines=in_words(story), notes=notes)
@@ -247,10 +248,10 @@ def _story(
     assert acts is not None
     steps = len(ways[0].actions)
     futures = [imagine_futures(model, heads.probe, way.past, way.actions[None]) for way in ways]
-    single = _for_steps(margins(errors.foretold - errors.truth), steps)
+    std = torch.ones(0) if heads.probe is None else heads.probe.std
+    single = fit_bands(misses_of_futures(errors, std))
     between = {
-        one_past: _for_steps(margins(errors_of_differences(errors, one_past=one_past)), steps)
-        for one_past in (True, False)
+        painted: fit_bands(misses_of_differences(errors, std, one_past=not painted)) for painted in (False, True)
     }
     _warn(heads, errors, steps, single, notes)
     shown = at[-SHOWN:]
@@ -264,8 +265,11 @@ def _story(
                 film=np.concatenate([past, pictures]),
                 past=_read(heads, way.past.seen[-SHOWN:]),
                 quantities=future.quantities[0].numpy(),
+                margin=single.margin(future.gone[0]).numpy(),
                 other=way.other,
-                effect=None if way.other is None else _effect(future, futures[way.other], between[way.edited is None]),
+                effect=None
+                if way.other is None
+                else _effect(future, futures[way.other], between[way.edited is not None]),
             )
         )
     after = at[-1] + acts.skip * np.arange(1, steps + 1)
@@ -276,7 +280,6 @@ def _story(
         removed=any(way.edited is not None for way in ways),
         seen=len(shown),
         names=heads.quantities,
-        margin=single.numpy(),
         seconds=acts.skip / model.config.view.fps,
     )
 
@@ -287,21 +290,16 @@ def _read(heads: Heads, latents: Tensor) -> np.ndarray:
     return read
 
 
-def _effect(future: Futures, other: Futures, margin: Tensor) -> Effect:
+def _effect(future: Futures, other: Futures, bands: Bands) -> Effect:
+    margin = bands.margin(together(future.gone[0], other.gone[0]))
     return effect(future.quantities[0], other.quantities[0], margin)
 
 
-def _for_steps(margin: Tensor, steps: int) -> Tensor:
-    """Margins (H, Q) for as many steps; inf where nothing was calibrated."""
-    beyond = margin.new_full((max(0, steps - len(margin)), margin.shape[1]), torch.inf)
-    return torch.cat([margin, beyond])[:steps]
-
-
-def _warn(heads: Heads, errors: Errors, steps: int, single: Tensor, notes: list[str]) -> None:
+def _warn(heads: Heads, errors: Errors, steps: int, single: Bands, notes: list[str]) -> None:
     calibrated = errors.truth.shape[1]
     if heads.probe is None:
         notes.append("nobody told the model true states, so there are pictures and no quantities")
-    elif single[:calibrated].isinf().any():
+    elif single.least.isinf().any():
         notes.append(
             f"{len(errors.truth)} stretches were set aside, too few for bands: no effect can be told from chance"
         )

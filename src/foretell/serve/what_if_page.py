@@ -12,7 +12,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from foretell.plan.counterfactual import Effect
+from foretell.plan.effects import Effect
 from foretell.serve.pictures import png_bytes
 
 WIDTH, HEIGHT = 340.0, 190.0
@@ -33,6 +33,8 @@ class Told:
     """(K, Q) quantities as read from what was seen."""
     quantities: np.ndarray
     """(T, Q) and from what was imagined."""
+    margin: np.ndarray
+    """(T, Q) half the width of the bands around them; inf where nothing was calibrated."""
     other: int | None
     """Which future it is compared with; None for the first."""
     effect: Effect | None
@@ -53,8 +55,6 @@ class Story:
     """K."""
     names: tuple[str, ...]
     """Of the Q quantities."""
-    margin: np.ndarray
-    """(T, Q) half the width of the band around one future's quantity."""
     seconds: float
     """How long a step of the model lasts."""
 
@@ -191,10 +191,10 @@ def render(story: Story, facts: dict[str, str], notes: Sequence[str]) -> str:
 
 def panel(story: Story, quantity: int) -> Panel:
     """The curves of one quantity, all in one scale that holds them and their bands."""
-    margin = story.margin[:, quantity]
+    margins = [told.margin[:, quantity] for told in story.told]
     values = [np.concatenate([told.past[:, quantity], told.quantities[:, quantity]]) for told in story.told]
-    wide = np.where(np.isfinite(margin), margin, 0)
-    ends = [v[story.seen :] + side * wide for v in values for side in (-1, 1)]
+    wide = [np.where(np.isfinite(margin), margin, 0) for margin in margins]
+    ends = [v[story.seen :] + side * w for v, w in zip(values, wide, strict=True) for side in (-1, 1)]
     low, high = (float(f(np.concatenate([*values, *ends]))) for f in (np.min, np.max))
     room = 0.06 * max(high - low, 1e-6)
     low, high = low - room, high + room
@@ -209,9 +209,9 @@ def panel(story: Story, quantity: int) -> Panel:
     def points(steps: Sequence[int], heights: Sequence[float]) -> str:
         return " ".join(f"{x(step):.1f},{y(height):.1f}" for step, height in zip(steps, heights, strict=True))
 
-    known = [k for k in range(len(margin)) if np.isfinite(margin[k])]
     lines = []
-    for k, value in enumerate(values):
+    for k, (value, margin) in enumerate(zip(values, margins, strict=True)):
+        known = np.flatnonzero(np.isfinite(margin)).tolist()
         ahead = value[story.seen :]
         steps = [story.seen - 1, *(story.seen + i for i in known)]
         upper = [float(value[story.seen - 1]), *(float(ahead[i] + margin[i]) for i in known)]
