@@ -115,18 +115,20 @@ def misses_of_futures(errors: Errors, std: Tensor) -> Misses:
 
 
 def misses_of_differences(errors: Errors, std: Tensor, *, one_past: bool) -> Misses:
-    """How differences between two futures err, as calibration clips tell it: M // 2 of them, no stretch used twice.
+    """How far differences between two futures may err, as calibration clips tell it: M // 2 of them, no stretch used twice.
 
     Recordings hold no two futures of one past, so each pair here is of two strangers, stretches from far apart in the
-    recording. With `one_past`, only how each changed from its own start counts: the start, and how it was read, falls out
-    of the difference. Without it, where one past was painted over and may be read otherwise, everything counts. Held against
-    a simulator's true pairs in bench/what_if.py. Where two futures err less alike than strangers do, the band is too narrow.
+    recording. Their errors are added without their signs: those of two futures, as of actions the other way round, may
+    point apart more often than strangers' do. With `one_past`, only how each changed from its own start counts: the start,
+    and how it was read, falls out of the difference. Without it, where one past was painted over and may be read otherwise,
+    everything counts. Held against a simulator's true pairs in bench/what_if.py. Where one future errs the more, the more
+    the other does, the band is too narrow.
     """
     wrong, far = misses_of_futures(errors, std)
     if one_past:
         wrong = wrong - (errors.now - _truth_at_start(errors.between))[:, None]
     half = len(wrong) // 2
-    return Misses(wrong[:half] - wrong[half : 2 * half], together(far[:half], far[half : 2 * half]))
+    return Misses(wrong[:half].abs() + wrong[half : 2 * half].abs(), together(far[:half], far[half : 2 * half]))
 
 
 def together(gone: Tensor, other: Tensor) -> Tensor:
