@@ -53,8 +53,8 @@ def act() -> ModelConfig:
 
 
 # foretell train data/ --out model/ --preset scenes --steps 3000
-# For worlds that are acted in, where walls and obstacles lie elsewhere in every clip; best recorded with actions that do not
-# depend on what is seen (record --policy smooth). Rooms: bench/results/what_if.json.
+# For worlds that are acted in, where walls and obstacles lie elsewhere in every clip; best recorded with actions most of which
+# do not depend on what is seen (record --policy smooth). Rooms: bench/results/what_if.json.
 def scenes() -> ModelConfig:
     """One token a frame, and a gated memory that is told what is done, of gated blocks: what stands where decides what happens."""
     return ModelConfig(encoder=PooledConfig(latent_width=32), predictor=SteeredConfig(blocks=3))
