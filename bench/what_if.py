@@ -312,7 +312,9 @@ def examine(folder: Path, seed: int, counts: dict[str, int]) -> dict[str, Figure
         found |= {f"{kind}/{name}": figure for name, figure in score(verdicts, names).items()}
         if kind == "actions":
             for at, other in enumerate(KINDS):
-                found[f"actions/false_effects/{other}"] = score(verdicts[at :: len(KINDS)], names)["false_effects"]
+                found[f"actions/done otherwise, {other}/false_effects"] = score(verdicts[at :: len(KINDS)], names)[
+                    "false_effects"
+                ]
     return found
 
 
