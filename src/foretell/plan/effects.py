@@ -96,8 +96,8 @@ def fit_bands(misses: Misses, alpha: float = ALPHA) -> Bands:
 def _usual(misses: Misses) -> tuple[Tensor, Tensor]:
     """The straight lines nearest to sizes of errors over what is gone (least squares), never falling: (T, Q) at 0, and slope."""
     size, far = misses.errors.abs(), misses.gone[..., None]
-    together = ((size - size.mean(0)) * (far - far.mean(0))).mean(0)
-    wider = (together / far.var(0, unbiased=False).clamp_min(1e-9)).clamp_min(0)
+    covariance = ((size - size.mean(0)) * (far - far.mean(0))).mean(0)
+    wider = (covariance / far.var(0, unbiased=False).clamp_min(1e-9)).clamp_min(0)
     least = torch.maximum(size.mean(0) - wider * far.mean(0), FLOOR * size.mean(0))
     return least.clamp_min(1e-9), wider
 
