@@ -27,7 +27,7 @@ from foretell.evals.intervals import Figure, bootstrap, share
 from foretell.model.folder import load_model
 from foretell.model.heads import Heads, load_heads
 from foretell.model.world_model import WorldModel
-from foretell.plan.counterfactual import Past, imagine_futures, take_in, without
+from foretell.plan.counterfactual import imagine_futures, take_in, without
 from foretell.plan.effects import ALPHA, DOUBT, Bands, effect, fit_bands, misses_of_differences, together
 from foretell.train.loop import TrainConfig
 from foretell.training import train
@@ -202,7 +202,7 @@ def judge(model: WorldModel, heads: Heads, bands: Bands, case: Case) -> Verdict:
     blocks = torch.from_numpy(case.actions.reshape(2, steps, -1))
     done = torch.from_numpy(case.done.reshape(SEEN, -1))
     past = take_in(model, case.frames, done)
-    changed: Past = past if case.edited is None else take_in(model, case.edited, done)
+    changed = past if case.edited is None else take_in(model, case.edited, done)
     one = imagine_futures(model, heads.probe, past, blocks[:1])
     other = imagine_futures(model, heads.probe, changed, blocks[1:])
     found = effect(other.quantities[0], one.quantities[0], bands.margin(together(one.gone[0], other.gone[0])))
@@ -312,9 +312,8 @@ def examine(folder: Path, seed: int, counts: dict[str, int]) -> dict[str, Figure
         found |= {f"{kind}/{name}": figure for name, figure in score(verdicts, names).items()}
         if kind == "actions":
             for at, other in enumerate(KINDS):
-                found[f"actions/done otherwise, {other}/false_effects"] = score(verdicts[at :: len(KINDS)], names)[
-                    "false_effects"
-                ]
+                of_kind = score(verdicts[at :: len(KINDS)], names)
+                found[f"actions/done otherwise, {other}/false_effects"] = of_kind["false_effects"]
     return found
 
 
